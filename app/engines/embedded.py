@@ -1,0 +1,323 @@
+"""The embedded engine: runs as asyncio tasks of this process.
+
+Bounded: at most `max_active_runs` are in memory, the rest wait in the store by priority and age; past
+`max_pending_runs` a submission is refused. One executor a store, by a lock: a process without it accepts
+runs, serves reads, and takes over when the executor dies. Recovery folds the journal and goes on.
+
+What does not belong here: decisions about a run (core), its life (runner), its storage (stores).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import structlog
+
+from app.core import events as e
+from app.core.transitions import InvalidTransition
+from app.dsl.catalog import Catalog
+from app.engines.attempts import RunIdentity
+from app.engines.engine import (
+    CancelReceipt,
+    Draining,
+    EngineStats,
+    Listener,
+    Overloaded,
+    RunEnded,
+    Submission,
+)
+from app.engines.facts import Fact
+from app.engines.history import History, new_history
+from app.engines.live import LiveEvents
+from app.engines.recovery import RunLoader, StoredRun
+from app.engines.runner import Runner, RunnerTools
+from app.engines.waiters import Waiters
+from app.ports.errors import DefinitionInvalid, Fenced, StoreError, StoreUnavailable
+from app.ports.lock import ExecutorLock
+from app.ports.runs import RunRow, Store
+
+log = structlog.get_logger(__name__)
+
+RECOVERABLE = frozenset({"running", "cancelling"})
+QUEUED = frozenset({"pending"})
+MAX_RECOVERED = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """Bounds of one process."""
+
+    max_active_runs: int = 1000
+    max_pending_runs: int = 10_000
+    poll_seconds: float = 1.0
+    """How often a standby tries the lock, and an executor looks for runs that others accepted."""
+
+
+class EmbeddedEngine:
+    """Implements `app.engines.engine.Engine`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalog: Catalog,
+        tools: RunnerTools,
+        live: LiveEvents,
+        lock: ExecutorLock,
+        limits: EngineLimits,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._loader = RunLoader(store, catalog)
+        self._tools = tools
+        self._live = live
+        self._lock = lock
+        self._limits = limits
+        self._runners: dict[str, Runner] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiters = Waiters()
+        self._queued = 0
+        self._draining = False
+        self._work = asyncio.Event()
+        self._supervisor: asyncio.Task[None] | None = None
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Become executor (and recover what is unfinished) or standby."""
+        if await self._lock.acquire():
+            await self._recover()
+        self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take nothing new, let runs end for `grace_seconds`, then let go of the rest.
+
+        A run that was let go is in the journal; the next executor goes on with it.
+        """
+        self._draining = True
+        await self._stop_supervisor()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._lock.release()
+
+    async def _stop_supervisor(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+            self._supervisor = None
+
+    def stats(self) -> EngineStats:
+        """Figures of this moment."""
+        return EngineStats(
+            role=self._role(),
+            active=len(self._runners),
+            queued=self._queued,
+            max_active=self._limits.max_active_runs,
+            max_queued=self._limits.max_pending_runs,
+        )
+
+    def _role(self) -> Literal["executor", "standby", "stopped"]:
+        if self._supervisor is None:
+            return "stopped"
+        return "executor" if self._lock.held else "standby"
+
+    # --- submissions ----------------------------------------------------------------------------------
+
+    async def submit(self, submission: Submission) -> None:
+        """Accept a run; a caller that goes away in the meantime does not undo it."""
+        if self._draining:
+            raise Draining("the service is shutting down; submit to another instance or try again later")
+        if self._queued >= self._limits.max_pending_runs:
+            raise Overloaded(
+                f"{self._queued} runs are waiting already; try again later", retry_after=self._retry_after()
+            )
+        await asyncio.shield(self._spawn(self._accept(submission)))
+
+    async def _accept(self, submission: Submission) -> None:
+        run = submission.run
+        workflow = self._catalog.by_definition(submission.definition)
+        runner = self._runner(run, StoredRun(workflow=workflow, history=new_history(run.id, workflow.plan)))
+        data = {
+            "definition": submission.definition.hash,
+            "inputs": submission.inputs,
+            "timeout": submission.timeout_seconds,
+        }
+        facts = [Fact(event=e.RunSubmitted(at=run.created_at), data=data)]
+        starts = self._can_start()
+        if starts:
+            facts.append(self._start_fact(submission.timeout_seconds))
+            self._runners[run.id] = runner
+        else:
+            self._queued += 1
+        runner.fold(facts)
+        history = runner.history
+        row = replace(run, status=history.status, started_at=history.started_at, finished_at=history.ended_at)
+        try:
+            rows = runner.take_batch().rows
+            await self._store.runs.create(row, rows, submission.definition, submission.idempotency)
+        except BaseException:
+            self._forget(runner, queued=not starts)
+            raise
+        if starts:
+            self._launch(runner)
+
+    def _forget(self, runner: Runner, *, queued: bool) -> None:
+        runner.release()
+        self._runners.pop(runner.run.run_id, None)
+        self._queued -= queued
+
+    def _can_start(self) -> bool:
+        return self._lock.held and not self._queued and len(self._runners) < self._limits.max_active_runs
+
+    def _start_fact(self, timeout: float | None) -> Fact:
+        return Fact(event=e.RunStarted(at=self._tools.clock.now(), timeout=timeout))
+
+    def _retry_after(self) -> int:
+        return min(60, max(1, self._queued // max(1, self._limits.max_active_runs)))
+
+    # --- runners --------------------------------------------------------------------------------------
+
+    def _runner(self, run: RunRow, stored: StoredRun) -> Runner:
+        identity = RunIdentity(run_id=run.id, tenant=run.tenant, workflow=run.workflow, labels=run.labels)
+        return Runner(identity, stored.workflow, stored.history, self._tools)
+
+    def _launch(self, runner: Runner) -> None:
+        self._spawn(self._drive(runner))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _drive(self, runner: Runner) -> None:
+        run_id = runner.run.run_id
+        try:
+            await runner.drive()
+        except* Fenced:
+            log.warning("run.fenced", run_id=run_id)
+        except* Exception:
+            log.exception("run.crashed", run_id=run_id)
+        finally:
+            del self._runners[run_id]
+            if runner.history.state.terminal:
+                self._waiters.tell(run_id, runner.history)
+            if self._queued:
+                self._work.set()
+
+    # --- recovery and the queue ------------------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        """Feed free places from the queue; while standing by, try to become the executor."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.poll_seconds):
+                    await self._work.wait()
+            self._work.clear()
+            try:
+                if self._lock.held:
+                    await self._refill()
+                elif await self._lock.acquire():
+                    log.info("engine.took_over")
+                    await self._recover()
+            except StoreError:
+                log.warning("engine.store_unavailable", exc_info=True)
+
+    async def _recover(self) -> None:
+        """Go on with every run that was in flight when the last executor died."""
+        rows = await self._store.runs.unfinished(limit=MAX_RECOVERED, statuses=RECOVERABLE)
+        for row in rows:
+            await self._take(row)
+        log.info("engine.recovered", runs=len(rows))
+        await self._refill()
+
+    async def _refill(self) -> None:
+        self._queued = await self._store.runs.count(QUEUED)
+        free = self._limits.max_active_runs - len(self._runners)
+        if not self._queued or free <= 0:
+            return
+        for row in await self._store.runs.unfinished(limit=free, statuses=QUEUED):
+            if await self._take(row):
+                self._queued -= 1
+
+    async def _take(self, row: RunRow) -> Runner | None:
+        """Bring a stored run into memory and go on with it; None if it cannot be or is here already."""
+        if row.id in self._runners:
+            return None
+        try:
+            stored = await self._loader.load(row.id)
+        except (StoreError, DefinitionInvalid, InvalidTransition):
+            log.exception("run.unreadable", run_id=row.id)
+            return None
+        if stored is None or stored.history.state.terminal or row.id in self._runners:
+            return None
+        runner = self._runner(row, stored)
+        facts = list(runner.lost_attempts())
+        if stored.history.status == "pending":
+            facts.append(self._start_fact(stored.history.timeout))
+        self._runners[row.id] = runner
+        runner.fold(facts)
+        self._launch(runner)
+        return runner
+
+    # --- control --------------------------------------------------------------------------------------
+
+    async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
+        """End a run early, wherever it is in its life."""
+        if not self._lock.held:
+            raise StoreUnavailable("this process stands by; ask the one that executes, or try again later")
+        runner = self._runners.get(run_id) or await self._take_to_cancel(run_id)
+        receipt = receipt_of(runner.history)
+        durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        event = e.CancelRequested(reason=reason, at=self._tools.clock.now())
+        runner.post(Fact(event=event, durable=durable))
+        if not await durable:
+            raise RunEnded(f"run {run_id!r} has ended or is ending; there is nothing to cancel")
+        return receipt
+
+    async def _take_to_cancel(self, run_id: str) -> Runner:
+        """A queued run ends without ever having started."""
+        stored = await self._loader.load(run_id)
+        runner = self._runners.get(run_id)
+        if runner is not None:
+            return runner
+        if stored is None or stored.history.state.terminal:
+            raise RunEnded(f"run {run_id!r} has ended; there is nothing to cancel")
+        identity = RunIdentity(run_id=run_id, tenant="", workflow=stored.workflow.name, labels={})
+        runner = Runner(identity, stored.workflow, stored.history, self._tools)
+        self._runners[run_id] = runner
+        self._queued = max(0, self._queued - 1)
+        self._launch(runner)
+        return runner
+
+    # --- news -----------------------------------------------------------------------------------------
+
+    def listen(self, run_id: str) -> AbstractContextManager[Listener]:
+        """Hear of a run's new events."""
+        return self._live.listen(run_id)
+
+    async def wait(self, run_id: str, *, seconds: float) -> History | None:
+        """The ended run, or None if it has not ended within that time."""
+        with self._waiters.waiting(run_id) as ended:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._ended(run_id, ended)
+            except TimeoutError:
+                return None
+
+    async def _ended(self, run_id: str, ended: asyncio.Future[History]) -> History:
+        """Wait for this process to end the run or, where another may execute it, look at the store."""
+        while run_id not in self._runners and not ended.done():
+            stored = await self._loader.load(run_id)
+            if stored is not None and stored.history.state.terminal:
+                return stored.history
+            await asyncio.wait({ended}, timeout=self._limits.poll_seconds)
+        return await ended

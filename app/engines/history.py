@@ -1,0 +1,163 @@
+"""A run folded from its journal: control state from the core, and the data beside it.
+
+The runner folds what it appends, a reader folds what it reads; both see the same thing. What does not
+belong here: decisions (the core), rendering, storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.core import events as e
+from app.core.plan import Plan
+from app.core.scheduler import evolve
+from app.core.state import RunPhase, RunState, StepStatus, initial_state
+from app.engines.codec import decode
+from app.ports.runs import JournalRow, RunStatus
+
+_RUN_STATUSES: Mapping[RunPhase | None, RunStatus] = {
+    None: "pending",
+    RunPhase.SUBMITTED: "pending",
+    RunPhase.RUNNING: "running",
+    RunPhase.ENDING: "cancelling",
+    RunPhase.COMPLETED: "completed",
+    RunPhase.FAILED: "failed",
+    RunPhase.CANCELLED: "cancelled",
+    RunPhase.TIMED_OUT: "timed_out",
+}
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """One try as it went. Times are epoch seconds; `outcome` is None while it is in flight."""
+
+    attempt: int
+    started_at: float
+    ended_at: float | None = None
+    outcome: str | None = None
+    """succeeded, failed, timed_out, lost or cancelled."""
+    failure: e.Failure | None = None
+
+
+@dataclass(slots=True)
+class StepHistory:
+    """What is known of one step instance besides its control state."""
+
+    outputs: Mapping[str, Any] | None = None
+    """By the kind's own output names (of a recovered step: `{"value": …}`)."""
+    billing: Mapping[str, Any] | None = None
+    """provider, model and usage as the outcome reported them."""
+    started_at: float | None = None
+    ended_at: float | None = None
+    attempts: list[AttemptRecord] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class History:
+    """One run. `seq` is that of the latest event folded in."""
+
+    state: RunState
+    seq: int = 0
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Any = None
+    failure: e.Failure | None = None
+    failed_path: str | None = None
+    cancel_reason: str | None = None
+    submitted_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    timeout: float | None = None
+    """The run's own bound given at its submission, in seconds."""
+    steps: dict[str, StepHistory] = field(default_factory=dict)
+
+    @property
+    def status(self) -> RunStatus:
+        """The status as the API names it."""
+        return _RUN_STATUSES[self.state.phase]
+
+    def apply(self, event: e.Event, data: Mapping[str, Any] | None = None) -> None:
+        """Fold one event and its data in. Raises `InvalidTransition` and changes nothing if it cannot be."""
+        evolve(self.state, event)
+        self.seq += 1
+        path = getattr(event, "path", None)
+        if isinstance(event, e.TerminalEvent):
+            self._ended(event, data)
+        elif path is None:
+            self._run_event(event, data)
+        else:
+            self._step_event(self.steps.setdefault(path, StepHistory()), event, data)
+
+    def _run_event(self, event: e.Event, data: Mapping[str, Any] | None) -> None:
+        if isinstance(event, e.RunSubmitted):
+            self.submitted_at = event.at
+            self.inputs = (data or {}).get("inputs", {})
+            self.timeout = (data or {}).get("timeout")
+        elif isinstance(event, e.RunStarted):
+            self.started_at = event.at
+        elif isinstance(event, e.CancelRequested):
+            self.cancel_reason = event.reason
+
+    def _ended(self, event: e.TerminalEvent, data: Mapping[str, Any] | None) -> None:
+        self.ended_at = event.at
+        if isinstance(event, e.RunCompleted):
+            self.outputs = (data or {}).get("outputs")
+        elif isinstance(event, e.RunFailed):
+            self.failure, self.failed_path = event.failure, event.path
+
+    def _step_event(self, step: StepHistory, event: e.Event, data: Mapping[str, Any] | None) -> None:
+        if isinstance(event, e.AttemptStarted):
+            step.attempts.append(AttemptRecord(attempt=event.attempt, started_at=event.at))
+            if step.started_at is None:
+                step.started_at = event.at
+        elif type(event) in _ATTEMPT_OUTCOMES:
+            attempt = step.attempts[-1]
+            attempt.ended_at, attempt.outcome = event.at, _ATTEMPT_OUTCOMES[type(event)]
+            attempt.failure = getattr(event, "failure", None)
+        if isinstance(
+            event, e.StepSucceeded | e.StepRecovered | e.StepFailed | e.StepSkipped | e.AttemptCancelled
+        ):
+            step.ended_at = event.at
+        if isinstance(event, e.StepSucceeded | e.StepRecovered) and data is not None:
+            step.outputs = data.get("outputs")
+            step.billing = data.get("billing")
+
+
+_ATTEMPT_OUTCOMES: Mapping[type[e.Event], str] = {
+    e.StepSucceeded: "succeeded",
+    e.AttemptFailed: "failed",
+    e.AttemptTimedOut: "timed_out",
+    e.AttemptLost: "lost",
+    e.AttemptCancelled: "cancelled",
+}
+
+
+def new_history(run_id: str, plan: Plan) -> History:
+    """A run before its first event."""
+    return History(state=initial_state(run_id, plan))
+
+
+def fold(run_id: str, plan: Plan, rows: Sequence[JournalRow]) -> History:
+    """Fold a journal from its first row. Raises `InvalidTransition` if it is not one of this plan."""
+    history = new_history(run_id, plan)
+    for row in rows:
+        event, data = decode(row)
+        history.apply(event, data)
+    return history
+
+
+STEP_STATUS_NAMES: Mapping[StepStatus, str] = {
+    StepStatus.PENDING: "pending",
+    StepStatus.EVALUATING: "pending",
+    StepStatus.READY: "pending",
+    StepStatus.STARTING: "pending",
+    StepStatus.RUNNING: "running",
+    StepStatus.FAILING: "running",
+    StepStatus.RETRYING: "retrying",
+    StepStatus.COMPLETED: "completed",
+    StepStatus.FAILED: "failed",
+    StepStatus.SKIPPED: "skipped",
+    StepStatus.CANCELLED: "cancelled",
+}
+"""Step statuses as the API names them."""

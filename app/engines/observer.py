@@ -1,0 +1,90 @@
+"""What the outside learns of runs: metrics, log lines, spans, live news. It changes nothing.
+
+Metric and log names are those of the operator's dashboards; run ids go into logs and spans, never into
+metric labels. Prompts and outputs go nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from app.core import events as e
+from app.dsl.compiled import CompiledStep, CompiledWorkflow
+from app.engines.attempts import RunIdentity
+from app.engines.engine import Delta
+from app.engines.history import History
+from app.engines.live import LiveEvents
+from app.observability.metrics import MetricsSink
+from app.observability.tracing import Tracer
+from app.ports.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+STEP_ENDS = (e.StepSucceeded, e.StepFailed, e.StepRecovered, e.StepSkipped)
+
+
+class RunObserver:
+    """One for all runs of a process."""
+
+    def __init__(self, metrics: MetricsSink, tracer: Tracer, live: LiveEvents, clock: Clock) -> None:
+        self._metrics = metrics
+        self._tracer = tracer
+        self._live = live
+        self._clock = clock
+
+    def observed(
+        self, run: RunIdentity, workflow: CompiledWorkflow, history: History, event: e.Event
+    ) -> None:
+        """An event was folded (and is about to be stored)."""
+        if isinstance(event, STEP_ENDS):
+            step = history.steps[event.path]
+            seconds = event.at - step.started_at if step.started_at is not None else 0.0
+            status = history.state.steps[event.path].status.value
+            self._metrics.step_finished(workflow.steps[event.path].type, status, seconds)
+        elif isinstance(event, e.TerminalEvent):
+            self._run_ended(run, history)
+        if isinstance(event, e.AttemptFailed | e.StepFailed | e.ConditionFailed):
+            self._failed(run, event)
+
+    def _run_ended(self, run: RunIdentity, history: History) -> None:
+        started = history.started_at if history.started_at is not None else history.submitted_at
+        seconds = (history.ended_at or started) - started
+        self._metrics.run_finished(run.workflow, history.status, seconds)
+        log.info(
+            "run.finished",
+            run_id=run.run_id,
+            workflow=run.workflow,
+            status=history.status,
+            seconds=round(seconds, 4),
+        )
+
+    def _failed(self, run: RunIdentity, event: e.AttemptFailed | e.StepFailed | e.ConditionFailed) -> None:
+        failure = event.failure
+        if isinstance(event, e.AttemptFailed):
+            self._metrics.error(failure.error_class, "step")
+        log.warning(
+            "step.failed" if isinstance(event, e.StepFailed) else "attempt.failed",
+            run_id=run.run_id,
+            step=event.path,
+            attempt=getattr(event, "attempt", None),
+            error_class=failure.error_class,
+            error=failure.message,
+        )
+
+    def durable(self, run: RunIdentity, history: History) -> None:
+        """Everything folded so far is stored: listeners may read it."""
+        self._live.publish(run.run_id, history.seq)
+
+    @contextmanager
+    def attempt(self, run: RunIdentity, step: CompiledStep, attempt: int) -> Iterator[Callable[[str], None]]:
+        """Surround one try; gives the function that passes streamed text on."""
+
+        def emit(text: str) -> None:
+            delta = Delta(path=step.id, attempt=attempt, text=text, at=self._clock.now())
+            self._live.publish_delta(run.run_id, delta)
+
+        with self._tracer.step(run_id=run.run_id, step=step.id, step_type=step.type, attempt=attempt):
+            yield emit

@@ -1,0 +1,36 @@
+"""Who waits for which run to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.engines.history import History
+
+
+class Waiters:
+    """Futures by run id."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Future[History]]] = {}
+
+    @contextmanager
+    def waiting(self, run_id: str) -> Iterator[asyncio.Future[History]]:
+        """A future that gets the ended run, for as long as the context is open."""
+        ended: asyncio.Future[History] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(run_id, set()).add(ended)
+        try:
+            yield ended
+        finally:
+            ended.cancel()
+            futures = self._waiting[run_id]
+            futures.discard(ended)
+            if not futures:
+                del self._waiting[run_id]
+
+    def tell(self, run_id: str, history: History) -> None:
+        """The run has ended."""
+        for future in self._waiting.get(run_id, ()):
+            if not future.done():
+                future.set_result(history)

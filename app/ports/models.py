@@ -1,0 +1,127 @@
+"""What the steps need of model vendors: chat and embeddings, free of any vendor's words.
+
+Adapters in `app.providers` implement these Protocols; wrappers (limits, metrics, tracing) wrap them.
+Every method raises `PermanentError` or `TemporaryError` of `app.ports.errors` and nothing else,
+except `asyncio.CancelledError`, on which the call in flight is aborted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """Who calls: carried by every external effect.
+
+    `idempotency_key` is stable across the attempts of one step instance, `timeout_seconds` bounds the
+    whole call (connect, send, answer).
+    """
+
+    run_id: str
+    path: str
+    attempt: int
+    idempotency_key: str
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn. `content` is text, or a list of content parts in the shape of the caller's document."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | Sequence[Mapping[str, Any]]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of the turn (`name`, `tool_calls`, `tool_call_id`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the vendor counted them; None where it did not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One completion. Options that are None are not sent."""
+
+    model: str
+    messages: Sequence[Message]
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: Sequence[str] | None = None
+    seed: int | None = None
+    response_schema: Mapping[str, Any] | None = None
+    """JSON Schema the answer must satisfy; adapters use the vendor's native mode where it has one."""
+    tools: Sequence[Mapping[str, Any]] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Vendor options passed through unchanged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatResult:
+    """The answer. `text` is the same whether it was streamed or not; `model` is the one that answered."""
+
+    text: str
+    model: str
+    finish_reason: FinishReason
+    usage: Usage
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatDelta:
+    """A piece of a streamed answer, in order; the last item of a stream is a `ChatResult` instead."""
+
+    text: str
+
+
+class ChatModel(Protocol):
+    """A vendor's chat endpoint, for all of its models."""
+
+    async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
+        """Answer in one piece."""
+        ...
+
+    def stream(self, request: ChatRequest, context: CallContext) -> AsyncIterator[ChatDelta | ChatResult]:
+        """Yield deltas as they arrive, then exactly one `ChatResult` that holds the whole."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """Texts to embed, in order. `dimensions` and `input_type` are sent only when set."""
+
+    model: str
+    texts: Sequence[str]
+    dimensions: int | None = None
+    input_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedResult:
+    """`vectors[i]` belongs to `texts[i]`; all have the same length."""
+
+    vectors: Sequence[Sequence[float]]
+    model: str
+    usage: Usage
+
+
+class Embedder(Protocol):
+    """A vendor's embedding endpoint, for all of its models."""
+
+    max_batch: int
+    """Texts the vendor takes in one call; callers split longer lists."""
+
+    async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
+        """Embed at most `max_batch` texts."""
+        ...

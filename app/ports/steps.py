@@ -1,0 +1,58 @@
+"""What a step kind is to the runner, and what it may use while it executes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from app.ports.http import HttpClient
+from app.ports.models import CallContext, ChatModel, Embedder, Usage
+from app.ports.vectors import VectorStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """What an attempt produced.
+
+    `outputs` maps the kind's own output names to JSON values. `emitted` are facts worth an event of
+    their own (an action's notice). `usage` and `model` say what was billed.
+    """
+
+    outputs: Mapping[str, Any]
+    usage: Usage | None = None
+    provider: str | None = None
+    model: str | None = None
+    emitted: tuple[Mapping[str, Any], ...] = ()
+
+
+class Emit(Protocol):
+    """Hands a streamed piece of an answer to live listeners; it is not history."""
+
+    def __call__(self, text: str) -> None: ...
+
+
+class Services(Protocol):
+    """The outside world as steps see it. Unknown names raise `PermanentError("unknown_provider")`."""
+
+    http: HttpClient
+    action_webhook: str | None
+    """Where actions without a built-in meaning are delivered; None: they are logged and recorded."""
+
+    def chat(self, provider: str) -> ChatModel: ...
+
+    def embedder(self, provider: str) -> Embedder: ...
+
+    def vectors(self, database: str) -> VectorStore: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext:
+    """One attempt's surroundings."""
+
+    call: CallContext
+    services: Services
+    emit: Emit
+    workflow: str
+    tenant: str
+    labels: Mapping[str, str] = field(default_factory=dict)

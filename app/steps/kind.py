@@ -1,0 +1,86 @@
+"""What every step kind provides. One file a kind; `app.steps.registry` lists them.
+
+The life of a step's configuration: the author's keys, with templates in them, are checked when the
+document is accepted (`config_model`, where any value may still be a template), rendered when the step
+starts, checked again with the values in place, and handed to `execute`. Data that came out of a
+template is never rendered a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
+
+from app.ports.problems import Problem
+from app.ports.steps import StepContext, StepOutcome
+
+RENDERED = {"rendered": True}
+"""Validation context in which templates are values already, so that text with braces is only text."""
+
+
+def is_template(value: object) -> bool:
+    """Whether a value of the document is to be rendered."""
+    return isinstance(value, str) and ("{{" in value or "{%" in value or "{#" in value)
+
+
+def _let_templates_pass(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    if is_template(value) and not (info.context and info.context.get("rendered")):
+        return value
+    return handler(value)
+
+
+T = TypeVar("T")
+Templated = Annotated[T, WrapValidator(_let_templates_pass)]
+"""A field that holds a T, or in a document a template that will render to one."""
+
+
+class StepConfig(BaseModel):
+    """Base of the kinds' own keys. Unknown keys are refused unless a kind says otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scope(Protocol):
+    """The names a step of the document may refer to."""
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Declared inputs."""
+        ...
+
+    @property
+    def steps(self) -> Mapping[str, tuple[str, ...]]:
+        """Step ids, each with its output names (the kind's own and the author's)."""
+        ...
+
+
+class StepKind(Protocol):
+    """One step kind."""
+
+    name: ClassVar[str]
+    """The `type` of a step in a document."""
+    config_model: ClassVar[type[StepConfig]]
+    outputs: ClassVar[tuple[str, ...]]
+    """The kind's own output names; the author's `output` names map to these by position."""
+    expressions: ClassVar[frozenset[str]]
+    """Config keys whose strings are bare expressions (no braces needed), rendered to native values."""
+    retried_by_default: ClassVar[bool]
+    """Whether failed attempts are tried again when the author says nothing."""
+
+    def normalise(self, config: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
+        """Rewrite the shorter forms of a document to templates (`inputs: [a]` to `["{{ outputs.a }}"]`)."""
+        ...
+
+    def check(self, config: Any) -> Iterable[Problem]:
+        """What the model alone cannot see; pointers are relative to the step."""
+        ...
+
+    def repeatable(self, config: Any) -> bool:
+        """Whether running it twice after a crash is harmless."""
+        ...
+
+    async def execute(self, config: Any, context: StepContext) -> StepOutcome:
+        """Run one attempt. Raises `PermanentError` or `TemporaryError` only."""
+        ...
