@@ -1,0 +1,95 @@
+"""Where the parts of the service report what happened: one cheap method a fact, no label handling.
+
+`app.observability.metrics.Metrics` counts for Prometheus; `NoMetrics` forgets, for tests and for
+measuring what counting costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Recorder(Protocol):
+    """Where facts are counted. Durations are seconds, `status` is the status as the API spells it."""
+
+    def run_finished(self, workflow: str, status: str, seconds: float) -> None:
+        """A run reached a terminal status, this long after it was taken up."""
+        ...
+
+    def active_runs(self, n: int) -> None:
+        """How many runs this process drives now."""
+        ...
+
+    def runs_by_status(self, counts: Mapping[str, int]) -> None:
+        """How many runs of the store are in each status that is not terminal."""
+        ...
+
+    def queue_depth(self, n: int) -> None:
+        """How many accepted runs wait to be taken up."""
+        ...
+
+    def steps_in_flight(self, delta: int) -> None:
+        """An attempt began (+1) or ended in whatever way (-1)."""
+        ...
+
+    def step_finished(self, step_type: str, status: str, seconds: float | None) -> None:
+        """A step reached a terminal status. `seconds` is None where nothing ran (a skipped step)."""
+        ...
+
+    def llm_request(self, provider: str, model: str, status: str, seconds: float) -> None:
+        """A call to a model ended: status `success`, or the error's class."""
+        ...
+
+    def llm_tokens(self, provider: str, model: str, type: str, count: int) -> None:
+        """Tokens that a vendor billed; type `input`, `output`, `cached` or `reasoning`."""
+        ...
+
+    def error(self, error_type: str, component: str) -> None:
+        """Something failed: its error class, and the part of the service it was seen in."""
+        ...
+
+    def committed(self, batch_size: int, seconds: float) -> None:
+        """A journal transaction of that many events became durable, this long after it was begun."""
+        ...
+
+    def loop_lag(self, seconds: float) -> None:
+        """How late the event loop ran a callback that was due."""
+        ...
+
+
+class NoMetrics:
+    """Counts nothing."""
+
+    def run_finished(self, workflow: str, status: str, seconds: float) -> None:
+        """Nothing."""
+
+    def active_runs(self, n: int) -> None:
+        """Nothing."""
+
+    def runs_by_status(self, counts: Mapping[str, int]) -> None:
+        """Nothing."""
+
+    def queue_depth(self, n: int) -> None:
+        """Nothing."""
+
+    def steps_in_flight(self, delta: int) -> None:
+        """Nothing."""
+
+    def step_finished(self, step_type: str, status: str, seconds: float | None) -> None:
+        """Nothing."""
+
+    def llm_request(self, provider: str, model: str, status: str, seconds: float) -> None:
+        """Nothing."""
+
+    def llm_tokens(self, provider: str, model: str, type: str, count: int) -> None:
+        """Nothing."""
+
+    def error(self, error_type: str, component: str) -> None:
+        """Nothing."""
+
+    def committed(self, batch_size: int, seconds: float) -> None:
+        """Nothing."""
+
+    def loop_lag(self, seconds: float) -> None:
+        """Nothing."""

@@ -1,0 +1,128 @@
+"""The `embed` kind: texts to vectors.
+
+Long lists are split into what the provider takes in one call; order is kept whatever comes back first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from app.ports.errors import TemporaryError
+from app.ports.models import CallContext, Embedder, EmbedRequest, EmbedResult
+from app.ports.steps import StepContext, StepOutcome
+from app.steps.base import BaseKind
+from app.steps.fields import FilledText, Int, Name, TextOr
+from app.steps.kind import StepConfig, Templated
+from app.steps.usage import total, usage_output
+
+CONCURRENT_BATCHES: Final = 4
+MAX_TEXTS: Final = 10_000
+
+
+def _not_empty(value: Any) -> Any:
+    if value in ("", []):
+        raise PydanticCustomError("nothing_to_embed", "Input should be a text or texts to embed and is empty")
+    return value
+
+
+EmbedInput = Annotated[
+    TextOr[Annotated[list[FilledText], Field(max_length=MAX_TEXTS)]], BeforeValidator(_not_empty)
+]
+
+
+class EmbedConfig(StepConfig):
+    """Keys of an `embed` step."""
+
+    provider: Templated[Name]
+    model: Templated[Name]
+    input: Templated[EmbedInput]
+    dimensions: Templated[Annotated[Int, Field(ge=1, le=65_536)]] | None = None
+    batch_size: Templated[Annotated[Int, Field(ge=1, le=MAX_TEXTS)]] | None = None
+    input_type: Templated[Name] | None = None
+
+
+class EmbedKind(BaseKind):
+    """Embeds a text, or a list of texts in order.
+
+    Outputs: `vector`, `model`, `usage`, and for a list `vectors`. The first output is what the input asks
+    for: a text gives one vector, a list gives the list of vectors (also as `vectors`), so that
+    `output: [query_vector]` and `output: [chunk_vectors]` both name the right thing.
+
+    Raises what the provider raises; of several failed batches, a permanent failure is reported first.
+    """
+
+    name: ClassVar[str] = "embed"
+    config_model: ClassVar[type[StepConfig]] = EmbedConfig
+    outputs: ClassVar[tuple[str, ...]] = ("vector", "model", "usage", "vectors")
+
+    async def execute(self, config: EmbedConfig, context: StepContext) -> StepOutcome:
+        """Call the provider once a batch, at most `CONCURRENT_BATCHES` at a time."""
+        embedder = context.services.embedder(config.provider)
+        single = isinstance(config.input, str)
+        texts = [config.input] if isinstance(config.input, str) else config.input
+        size = max(1, min(embedder.max_batch, config.batch_size or embedder.max_batch))
+        requests = [
+            EmbedRequest(
+                model=config.model,
+                texts=texts[start : start + size],
+                dimensions=config.dimensions,
+                input_type=config.input_type,
+            )
+            for start in range(0, len(texts), size)
+        ]
+        results = await _embed_all(embedder, requests, context.call)
+        vectors = [_plain(vector) for result in results for vector in result.vectors]
+        usage = total([result.usage for result in results])
+        outputs: dict[str, Any] = {
+            "vector": vectors[0] if single else vectors,
+            "model": results[0].model,
+            "usage": usage_output(usage),
+        }
+        if not single:
+            outputs["vectors"] = vectors
+        return StepOutcome(outputs=outputs, usage=usage, provider=config.provider, model=results[0].model)
+
+
+def _plain(vector: Sequence[float]) -> list[float]:
+    return vector if isinstance(vector, list) else list(vector)
+
+
+async def _embed_all(
+    embedder: Embedder, requests: Sequence[EmbedRequest], call: CallContext
+) -> Sequence[EmbedResult]:
+    if len(requests) == 1:
+        return [await _embed(embedder, requests[0], call)]
+    turns = asyncio.Semaphore(CONCURRENT_BATCHES)
+
+    async def in_turn(number: int, request: EmbedRequest) -> EmbedResult:
+        async with turns:
+            # Each batch is an effect of its own, so each carries a key of its own.
+            own = replace(call, idempotency_key=f"{call.idempotency_key}:{number}")
+            return await _embed(embedder, request, own)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(in_turn(*numbered)) for numbered in enumerate(requests)]
+    except ExceptionGroup as failures:
+        raise _worst(failures.exceptions) from None
+    return [task.result() for task in tasks]
+
+
+async def _embed(embedder: Embedder, request: EmbedRequest, call: CallContext) -> EmbedResult:
+    result = await embedder.embed(request, call)
+    if len(result.vectors) != len(request.texts):
+        raise TemporaryError(
+            "invalid_output",
+            f"the provider returned {len(result.vectors)} vectors for {len(request.texts)} texts",
+        )
+    return result
+
+
+def _worst(failures: Sequence[Exception]) -> Exception:
+    return next((failure for failure in failures if not isinstance(failure, TemporaryError)), failures[0])

@@ -1,0 +1,27 @@
+"""Every step kind by the `type` that documents use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from app.steps.action import ActionKind
+from app.steps.embed import EmbedKind
+from app.steps.http import HttpKind
+from app.steps.kind import StepKind
+from app.steps.llm import LlmKind
+from app.steps.transform import TransformKind
+from app.steps.vector_delete import VectorDeleteKind
+from app.steps.vector_search import VectorSearchKind
+from app.steps.vector_upsert import VectorUpsertKind
+
+STEP_KINDS: Final[Mapping[str, StepKind]] = {
+    "llm": LlmKind(),
+    "embed": EmbedKind(),
+    "vector_search": VectorSearchKind(),
+    "vector_upsert": VectorUpsertKind(),
+    "vector_delete": VectorDeleteKind(),
+    "transform": TransformKind(),
+    "http": HttpKind(),
+    "action": ActionKind(),
+}

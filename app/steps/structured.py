@@ -1,0 +1,71 @@
+"""Structured answers: the JSON Schema of a step, and a model's text read and checked against it.
+
+Schemas come from workflow documents, so compiling one fetches nothing (references stay inside the
+document) and its patterns run on an engine without backtracking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jsonschema_rs
+import orjson
+
+from app.ports.errors import PermanentError, TemporaryError
+from app.ports.problems import pointer
+
+_FENCE: Final = "```"
+
+
+def schema_problem(schema: Mapping[str, Any]) -> str | None:
+    """Why a schema cannot be used, or None."""
+    try:
+        _validator(schema)
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        return _first_line(error)
+    return None
+
+
+def unfenced(text: str) -> str:
+    """The text without surrounding white space and without one Markdown code fence around all of it."""
+    stripped = text.strip()
+    language, newline, rest = stripped.removeprefix(_FENCE).partition("\n")
+    fenced = stripped.startswith(_FENCE) and newline and rest.endswith(_FENCE) and " " not in language.strip()
+    return rest.removesuffix(_FENCE).strip() if fenced else stripped
+
+
+def parse_answer(text: str, schema: Mapping[str, Any], *, cut_off: bool) -> Any:
+    """The value that a model's answer holds, valid under the schema.
+
+    Raises `TemporaryError("invalid_output")` when the text is no JSON or does not fit, because a model
+    asked again may answer better, and `PermanentError("invalid_config")` for an unusable schema.
+    """
+    try:
+        validator = _validator(schema)
+    except (jsonschema_rs.ValidationError, ValueError) as error:
+        raise PermanentError(
+            "invalid_config", f"'response_schema' is no usable JSON Schema: {_first_line(error)}"
+        ) from None
+    try:
+        value = orjson.loads(unfenced(text))
+    except orjson.JSONDecodeError as error:
+        advice = "it was cut off: raise 'max_tokens'" if cut_off else f"{error.msg}, position {error.pos}"
+        raise TemporaryError("invalid_output", f"the model's answer is no JSON ({advice})") from None
+    for failure in validator.iter_errors(value):
+        where = pointer(*failure.instance_path) or "the answer"
+        rule = pointer(*failure.schema_path) or "the schema"
+        raise TemporaryError(
+            "invalid_output", f"the model's answer does not fit 'response_schema': {where!r} breaks {rule!r}"
+        )
+    return value
+
+
+def _validator(schema: Mapping[str, Any]) -> jsonschema_rs.Validator:
+    return jsonschema_rs.validator_for(
+        dict(schema), offline=True, pattern_options=jsonschema_rs.RegexOptions()
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]

@@ -1,0 +1,74 @@
+"""The `vector_search` kind: the records of an index that are nearest to a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from app.ports.problems import Problem, pointer
+from app.ports.steps import StepContext, StepOutcome
+from app.ports.vectors import VectorHit
+from app.steps.base import BaseKind
+from app.steps.fields import Flag, Int, Name, Vector
+from app.steps.filters import filter_problems
+from app.steps.kind import StepConfig, Templated
+
+
+class VectorSearchConfig(StepConfig):
+    """Keys of a `vector_search` step."""
+
+    database: Templated[Name]
+    index: Templated[Name]
+    query: Templated[Vector]
+    top_k: Templated[Annotated[Int, Field(ge=1, le=10_000)]] = 10
+    filter: Templated[dict[str, Any]] | None = None
+    namespace: Templated[Name] | None = None
+    include_metadata: Templated[Flag] = True
+    include_vectors: Templated[Flag] = False
+    hybrid: Any = None
+
+
+class VectorSearchKind(BaseKind):
+    """Searches an index.
+
+    Outputs: `hits`, best first: `[{id, score, metadata, vector?}]` (`metadata` is `{}` when it was not
+    asked for, `vector` stands there only when it was), and `count`.
+    """
+
+    name: ClassVar[str] = "vector_search"
+    config_model: ClassVar[type[StepConfig]] = VectorSearchConfig
+    outputs: ClassVar[tuple[str, ...]] = ("hits", "count")
+
+    def check(self, config: VectorSearchConfig) -> Iterable[Problem]:
+        """Filter operators, and keys of later versions."""
+        if "hybrid" in config.model_fields_set:
+            yield Problem(
+                pointer=pointer("hybrid"),
+                detail="'hybrid' is not supported by this version",
+                hint="remove 'hybrid' and search by vector alone",
+            )
+        yield from filter_problems(config.filter, "filter")
+
+    async def execute(self, config: VectorSearchConfig, context: StepContext) -> StepOutcome:
+        """Search once. Raises what the vector store raises."""
+        hits = await context.services.vectors(config.database).search(
+            config.index,
+            config.query,
+            top_k=config.top_k,
+            filter=config.filter or None,
+            namespace=config.namespace,
+            include_metadata=config.include_metadata,
+            include_vectors=config.include_vectors,
+            context=context.call,
+        )
+        found = [_hit(hit, with_vector=config.include_vectors) for hit in hits]
+        return StepOutcome(outputs={"hits": found, "count": len(found)})
+
+
+def _hit(hit: VectorHit, *, with_vector: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"id": hit.id, "score": hit.score, "metadata": dict(hit.metadata or {})}
+    if with_vector and hit.vector is not None:
+        shown["vector"] = list(hit.vector)
+    return shown

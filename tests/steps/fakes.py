@@ -1,0 +1,241 @@
+"""The outside world for steps: typed doubles of the ports that record what they were asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from app.ports.errors import CallError, PermanentError
+from app.ports.http import HttpClient, HttpRequest, HttpResponse
+from app.ports.models import (
+    CallContext,
+    ChatDelta,
+    ChatModel,
+    ChatRequest,
+    ChatResult,
+    Embedder,
+    EmbedRequest,
+    EmbedResult,
+    Usage,
+)
+from app.ports.steps import Services, StepContext, StepOutcome
+from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorRecord, VectorStore
+from app.steps.kind import RENDERED, StepKind
+
+T = TypeVar("T")
+CALL = CallContext(run_id="run-1", path="step", attempt=1, idempotency_key="key-1", timeout_seconds=5.0)
+
+
+def chat_result(text: str = "hello", **changes: Any) -> ChatResult:
+    """An answer of 3 tokens to 7."""
+    fields: dict[str, Any] = {
+        "text": text,
+        "model": "model-0613",
+        "finish_reason": "stop",
+        "usage": Usage(input_tokens=7, output_tokens=3),
+    }
+    return ChatResult(**{**fields, **changes})
+
+
+@dataclass
+class FakeChat:
+    """Answers with `result`, or raises it. Streams `deltas` first; `result` None ends the stream early."""
+
+    result: ChatResult | CallError | None = field(default_factory=chat_result)
+    deltas: Sequence[str] = ()
+    requests: list[ChatRequest] = field(default_factory=list)
+    streamed: bool = False
+
+    async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
+        self.requests.append(request)
+        if isinstance(self.result, ChatResult):
+            return self.result
+        assert self.result is not None
+        raise self.result
+
+    async def stream(
+        self, request: ChatRequest, context: CallContext
+    ) -> AsyncIterator[ChatDelta | ChatResult]:
+        self.requests.append(request)
+        self.streamed = True
+        for delta in self.deltas:
+            yield ChatDelta(text=delta)
+        if isinstance(self.result, CallError):
+            raise self.result
+        if self.result is not None:
+            yield self.result
+
+
+@dataclass
+class FakeEmbedder:
+    """Embeds a text as `[length, position of its first letter]`; texts in `failing` raise."""
+
+    max_batch: int = 100
+    failing: Mapping[str, CallError] = field(default_factory=dict)
+    requests: list[EmbedRequest] = field(default_factory=list)
+    contexts: list[CallContext] = field(default_factory=list)
+    short_by: int = 0
+    running: int = 0
+    most_running: int = 0
+    hold: asyncio.Event | None = None
+    """Answers wait for it; `three_wait` is set once three calls do."""
+    three_wait: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
+        self.requests.append(request)
+        self.contexts.append(context)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            if self.running == 3:
+                self.three_wait.set()
+            if self.hold is not None:
+                await self.hold.wait()
+            else:
+                # Shorter batches answer sooner, so answers come out of order.
+                for _ in range(len(request.texts[0]) % 5):
+                    await asyncio.sleep(0)
+            for text in request.texts:
+                if text in self.failing:
+                    raise self.failing[text]
+        finally:
+            self.running -= 1
+        vectors = [vector_of(text) for text in request.texts]
+        return EmbedResult(
+            vectors=vectors[: len(vectors) - self.short_by],
+            model="embedder-1",
+            usage=Usage(input_tokens=len(request.texts)),
+        )
+
+
+def vector_of(text: str) -> list[float]:
+    """What `FakeEmbedder` makes of a text."""
+    return [float(len(text)), float(ord(text[0]))]
+
+
+@dataclass
+class FakeVectors:
+    """Returns `hits` and counts; records every call as `(name, arguments)`."""
+
+    hits: Sequence[VectorHit] = ()
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    async def search(
+        self,
+        index: str,
+        vector: Sequence[float],
+        *,
+        top_k: int,
+        filter: Filter | None,
+        namespace: str | None,
+        include_metadata: bool,
+        include_vectors: bool,
+        context: CallContext,
+    ) -> Sequence[VectorHit]:
+        asked = {"index": index, "vector": vector, "top_k": top_k, "filter": filter, "namespace": namespace}
+        asked |= {"include_metadata": include_metadata, "include_vectors": include_vectors}
+        self.calls.append(("search", asked))
+        return self.hits[:top_k]
+
+    async def upsert(
+        self, index: str, records: Sequence[VectorRecord], *, namespace: str | None, context: CallContext
+    ) -> int:
+        self.calls.append(("upsert", {"index": index, "records": list(records), "namespace": namespace}))
+        return len(records)
+
+    async def delete(
+        self,
+        index: str,
+        *,
+        ids: Sequence[str] | None,
+        filter: Filter | None,
+        delete_all: bool,
+        namespace: str | None,
+        context: CallContext,
+    ) -> int:
+        asked = {"index": index, "ids": ids, "filter": filter, "delete_all": delete_all}
+        self.calls.append(("delete", {**asked, "namespace": namespace}))
+        return 2
+
+    async def describe(self, index: str) -> IndexInfo:
+        return IndexInfo(name=index, dimensions=2, metric="cosine", count=0)
+
+    async def check(self) -> None:
+        return None
+
+
+@dataclass
+class FakeHttp:
+    """Answers every request with `answer`, or raises it."""
+
+    answer: HttpResponse | CallError = field(
+        default_factory=lambda: HttpResponse(status=200, headers={}, content=b"")
+    )
+    requests: list[HttpRequest] = field(default_factory=list)
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        self.requests.append(request)
+        if isinstance(self.answer, CallError):
+            raise self.answer
+        return self.answer
+
+
+@dataclass
+class FakeServices:
+    """One of everything, each under the name `own`."""
+
+    http: HttpClient = field(default_factory=FakeHttp)
+    action_webhook: str | None = None
+    chat_model: ChatModel = field(default_factory=FakeChat)
+    embeddings: Embedder = field(default_factory=FakeEmbedder)
+    database: VectorStore = field(default_factory=FakeVectors)
+
+    def chat(self, provider: str) -> ChatModel:
+        return _known(provider, self.chat_model)
+
+    def embedder(self, provider: str) -> Embedder:
+        return _known(provider, self.embeddings)
+
+    def vectors(self, database: str) -> VectorStore:
+        return _known(database, self.database)
+
+
+def _known(name: str, service: T) -> T:
+    if name != "own":
+        raise PermanentError("unknown_provider", f"there is no provider {name!r}")
+    return service
+
+
+async def run(
+    kind: StepKind,
+    document: Mapping[str, Any],
+    services: Services | None = None,
+    heard: list[str] | None = None,
+) -> StepOutcome:
+    """One attempt at a step whose document holds no templates any more; `heard` takes what it streams."""
+
+    def emit(text: str) -> None:
+        if heard is not None:
+            heard.append(text)
+
+    config = kind.config_model.model_validate(dict(document), context=RENDERED)
+    context = StepContext(
+        call=CALL, services=services or FakeServices(), emit=emit, workflow="demo", tenant="default"
+    )
+    return await kind.execute(config, context)
+
+
+def problems(kind: StepKind, document: Mapping[str, Any]) -> dict[str, str]:
+    """What `check` finds in a document: pointer to detail and hint."""
+    config = kind.config_model.model_validate(dict(document))
+    return {problem.pointer: f"{problem.detail} - {problem.hint}" for problem in kind.check(config)}
+
+
+@dataclass(frozen=True)
+class FakeScope:
+    """Names of a document."""
+
+    inputs: frozenset[str] = frozenset()
+    steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
