@@ -6,7 +6,7 @@ whether to try again (the core), storage (the runner).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,11 +80,7 @@ class Attempts:
         return [Fact(event=e.AttemptFailed(path=step.id, attempt=attempt, failure=failure, at=now))]
 
     async def _configure(self, step: CompiledStep, names: Mapping[str, Any]) -> Any:
-        compiled = step.config
-        if compiled.inline:
-            rendered = self._renderer.render_inline(compiled, names)
-        else:
-            rendered = await self._renderer.render(compiled, names)
+        rendered = await self._renderer.render(step.config, names)
         return step.kind.config_model.model_validate(rendered, context=RENDERED)
 
     def _context(self, run: RunIdentity, step: CompiledStep, attempt: int, emit: Emit) -> StepContext:
@@ -163,6 +159,3 @@ def as_failure(error: CallError | TemplateFailed | ValidationError) -> e.Failure
     where = ".".join(str(part) for part in first["loc"])
     message = f"after rendering, {where or 'the configuration'} is not valid: {first['msg']}"
     return e.Failure(error_class="invalid_config", message=message[:MAX_MESSAGE])
-
-
-EmitFactory = Callable[[str, int], Emit]

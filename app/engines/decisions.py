@@ -11,7 +11,7 @@ from typing import Any
 
 from app.core import commands as c
 from app.core import events as e
-from app.dsl.compiled import CompiledStep, CompiledWorkflow
+from app.dsl.compiled import CompiledWorkflow
 from app.engines.attempts import AttemptLimits, as_failure, encode_data
 from app.engines.facts import Fact
 from app.ports.clock import Clock
@@ -61,7 +61,7 @@ class Decisions:
                 return Fact(event=e.ConditionEvaluated(path=path, passed=bool(value), at=now))
             case c.RecoverStep(path=path, failure=failure):
                 event = e.StepRecovered(path=path, failure=failure, at=now)
-                return self._with_data(question, event, path, _recovered(workflow.steps[path], value))
+                return self._with_data(question, event, path, workflow.steps[path].names.recovered(value))
             case c.FinishRun(outcome="completed"):
                 return self._with_data(question, e.RunCompleted(at=now), "outputs", value)
             case c.FinishRun(outcome="failed", path=path, failure=failure) if failure is not None:
@@ -105,13 +105,5 @@ def _untemplated(workflow: CompiledWorkflow, question: Question, names: Mapping[
     """Without `outputs` in the document a run brings what its last steps brought, by their ids."""
     if isinstance(question, c.FinishRun):
         outputs: Mapping[str, Any] = names["outputs"]
-        leaves = (node.id for node in workflow.plan.nodes if not workflow.plan.dependents[node.id])
-        return {leaf: outputs[leaf] for leaf in leaves if leaf in outputs}
+        return {leaf: outputs[leaf] for leaf in workflow.leaves if leaf in outputs}
     return None
-
-
-def _recovered(step: CompiledStep, value: Any) -> Mapping[str, Any]:
-    """The outputs that an `on_error` value stands for: by name if it names them, else the first one."""
-    if isinstance(value, Mapping) and value and set(value) <= set(step.kind.outputs):
-        return value
-    return {step.kind.outputs[0]: value} if step.kind.outputs else {"value": value}

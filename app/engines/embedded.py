@@ -30,6 +30,7 @@ from app.engines.engine import (
     Overloaded,
     RunEnded,
     Submission,
+    receipt_of,
 )
 from app.engines.facts import Fact
 from app.engines.history import History, new_history
@@ -149,6 +150,7 @@ class EmbeddedEngine:
             "definition": submission.definition.hash,
             "inputs": submission.inputs,
             "timeout": submission.timeout_seconds,
+            "traceparent": self._tools.observer.traceparent(),
         }
         facts = [Fact(event=e.RunSubmitted(at=run.created_at), data=data)]
         starts = self._can_start()
@@ -200,8 +202,10 @@ class EmbeddedEngine:
 
     async def _drive(self, runner: Runner) -> None:
         run_id = runner.run.run_id
+        self._report_load()
         try:
-            await runner.drive()
+            with self._tools.observer.driving(runner.run, runner.history.traceparent):
+                await runner.drive()
         except* Fenced:
             log.warning("run.fenced", run_id=run_id)
         except* Exception:
@@ -210,8 +214,12 @@ class EmbeddedEngine:
             del self._runners[run_id]
             if runner.history.state.terminal:
                 self._waiters.tell(run_id, runner.history)
+            self._report_load()
             if self._queued:
                 self._work.set()
+
+    def _report_load(self) -> None:
+        self._tools.observer.load(len(self._runners), self._queued)
 
     # --- recovery and the queue ------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ class History:
     ended_at: float | None = None
     timeout: float | None = None
     """The run's own bound given at its submission, in seconds."""
+    traceparent: str | None = None
+    """The trace (W3C) of the request that submitted it."""
     steps: dict[str, StepHistory] = field(default_factory=dict)
 
     @property
@@ -94,6 +96,7 @@ class History:
             self.submitted_at = event.at
             self.inputs = (data or {}).get("inputs", {})
             self.timeout = (data or {}).get("timeout")
+            self.traceparent = (data or {}).get("traceparent")
         elif isinstance(event, e.RunStarted):
             self.started_at = event.at
         elif isinstance(event, e.CancelRequested):

@@ -6,7 +6,7 @@ metric labels. Prompts and outputs go nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -17,9 +17,10 @@ from app.engines.attempts import RunIdentity
 from app.engines.engine import Delta
 from app.engines.history import History
 from app.engines.live import LiveEvents
-from app.observability.metrics import MetricsSink
+from app.observability.recorder import Recorder
 from app.observability.tracing import Tracer
 from app.ports.clock import Clock
+from app.ports.steps import Emit
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +30,8 @@ STEP_ENDS = (e.StepSucceeded, e.StepFailed, e.StepRecovered, e.StepSkipped)
 class RunObserver:
     """One for all runs of a process."""
 
-    def __init__(self, metrics: MetricsSink, tracer: Tracer, live: LiveEvents, clock: Clock) -> None:
-        self._metrics = metrics
+    def __init__(self, recorder: Recorder, tracer: Tracer, live: LiveEvents, clock: Clock) -> None:
+        self._recorder = recorder
         self._tracer = tracer
         self._live = live
         self._clock = clock
@@ -41,9 +42,9 @@ class RunObserver:
         """An event was folded (and is about to be stored)."""
         if isinstance(event, STEP_ENDS):
             step = history.steps[event.path]
-            seconds = event.at - step.started_at if step.started_at is not None else 0.0
+            seconds = event.at - step.started_at if step.started_at is not None else None
             status = history.state.steps[event.path].status.value
-            self._metrics.step_finished(workflow.steps[event.path].type, status, seconds)
+            self._recorder.step_finished(workflow.steps[event.path].type, status, seconds)
         elif isinstance(event, e.TerminalEvent):
             self._run_ended(run, history)
         if isinstance(event, e.AttemptFailed | e.StepFailed | e.ConditionFailed):
@@ -52,7 +53,7 @@ class RunObserver:
     def _run_ended(self, run: RunIdentity, history: History) -> None:
         started = history.started_at if history.started_at is not None else history.submitted_at
         seconds = (history.ended_at or started) - started
-        self._metrics.run_finished(run.workflow, history.status, seconds)
+        self._recorder.run_finished(run.workflow, history.status, seconds)
         log.info(
             "run.finished",
             run_id=run.run_id,
@@ -64,7 +65,7 @@ class RunObserver:
     def _failed(self, run: RunIdentity, event: e.AttemptFailed | e.StepFailed | e.ConditionFailed) -> None:
         failure = event.failure
         if isinstance(event, e.AttemptFailed):
-            self._metrics.error(failure.error_class, "step")
+            self._recorder.error(failure.error_class, "step")
         log.warning(
             "step.failed" if isinstance(event, e.StepFailed) else "attempt.failed",
             run_id=run.run_id,
@@ -79,12 +80,31 @@ class RunObserver:
         self._live.publish(run.run_id, history.seq)
 
     @contextmanager
-    def attempt(self, run: RunIdentity, step: CompiledStep, attempt: int) -> Iterator[Callable[[str], None]]:
+    def attempt(self, run: RunIdentity, step: CompiledStep, attempt: int) -> Iterator[Emit]:
         """Surround one try; gives the function that passes streamed text on."""
 
         def emit(text: str) -> None:
             delta = Delta(path=step.id, attempt=attempt, text=text, at=self._clock.now())
             self._live.publish_delta(run.run_id, delta)
 
-        with self._tracer.step(run_id=run.run_id, step=step.id, step_type=step.type, attempt=attempt):
-            yield emit
+        self._recorder.steps_in_flight(1)
+        try:
+            with self._tracer.step(step.id, step.type, attempt):
+                yield emit
+        finally:
+            self._recorder.steps_in_flight(-1)
+
+    @contextmanager
+    def driving(self, run: RunIdentity, parent: str | None) -> Iterator[None]:
+        """Surround the time this process drives a run; `parent` is the `traceparent` of its submission."""
+        with self._tracer.run(run.run_id, run.workflow, parent=parent):
+            yield
+
+    def load(self, active: int, queued: int) -> None:
+        """How many runs this process drives, and how many wait."""
+        self._recorder.active_runs(active)
+        self._recorder.queue_depth(queued)
+
+    def traceparent(self) -> str | None:
+        """The trace of the request that is being served, to be kept with the run it submits."""
+        return self._tracer.traceparent()

@@ -11,7 +11,6 @@ from typing import Any
 
 from app.core.events import Failure
 from app.dsl.compiled import CompiledWorkflow
-from app.dsl.naming import first_output, visible_outputs
 from app.engines.history import History
 
 
@@ -22,9 +21,7 @@ class RunData:
         self._workflow = workflow
         self._steps: dict[str, Any] = {}
         self._outputs: dict[str, Any] = {}
-        self.names: Mapping[str, Any] = {
-            "inputs": history.inputs,
-            "input": history.inputs,
+        self.names: dict[str, Any] = {
             "steps": self._steps,
             "outputs": self._outputs,
             "run": {
@@ -33,20 +30,22 @@ class RunData:
                 "version": workflow.version,
             },
         }
+        self.submitted(history.inputs)
         for path, step in history.steps.items():
             if step.outputs is not None:
                 self.succeeded(path, step.outputs)
             elif (failure := history.state.steps[path].failure) is not None:
                 self.failed(path, failure)
 
+    def submitted(self, inputs: Mapping[str, Any]) -> None:
+        """The inputs are known."""
+        self.names["inputs"] = self.names["input"] = inputs
+
     def succeeded(self, path: str, outputs: Mapping[str, Any]) -> None:
         """A step has outputs now, by its kind's own names."""
-        step = self._workflow.steps[path]
-        visible = visible_outputs(step, outputs)
-        self._steps[path] = visible
-        self._outputs[path] = first_output(step, outputs)
-        for name in step.output_names:
-            self._outputs.setdefault(name, visible.get(name))
+        names = self._workflow.steps[path].names
+        self._steps[path] = names.under_steps(outputs)
+        self._outputs.update(names.under_outputs(outputs))
 
     def failed(self, path: str, failure: Failure) -> None:
         """A step failed: its handlers may read why."""

@@ -221,6 +221,8 @@ class Runner:
             self._held.append(c.StartAttempt(path=event.path, attempt=event.attempt))
         elif isinstance(event, e.StepSucceeded | e.StepRecovered) and data is not None:
             self._data.succeeded(event.path, data["outputs"])
+        elif isinstance(event, e.RunSubmitted):
+            self._data.submitted(self.history.inputs)
         elif isinstance(event, e.StepFailed):
             self._data.failed(event.path, event.failure)
         if path is not None and isinstance(event, _ENDS_ATTEMPT) and (timer := self._timers.pop(path, None)):
@@ -339,15 +341,13 @@ def _status_change(rows: Sequence[JournalRow], history: History) -> StatusChange
 
 async def _persist(write: Callable[[], Awaitable[None]]) -> None:
     """Offer a write until the store takes it; what was done outside must not be forgotten."""
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(StoreUnavailable),
-        wait=wait_exponential_jitter(initial=0.1, max=5.0),
-        reraise=True,
-    )
     try:
         await write()
     except StoreUnavailable:
         log.warning("journal.unavailable")
-        async for attempt in retrying:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_exponential_jitter(multiplier=0.1, jitter=0.1, max=5.0),
+        ):
             with attempt:
                 await write()

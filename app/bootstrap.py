@@ -1,0 +1,292 @@
+"""The composition root: the only place that makes concrete adapters and puts the parts together.
+
+`build` turns settings into a `Service`; tests and tools pass `Overrides` for the parts that touch the
+outside world. What does not belong here: behaviour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import assert_never
+
+from fastapi import FastAPI
+
+from app.api.app import create_api
+from app.api.readiness import readiness_checks
+from app.api.services import ApiServices, Probes
+from app.dsl.catalog import Catalog
+from app.engines.attempts import AttemptLimits, Attempts
+from app.engines.decisions import Decisions
+from app.engines.embedded import EmbeddedEngine, EngineLimits
+from app.engines.live import LiveEvents
+from app.engines.observer import RunObserver
+from app.engines.runner import RunnerTools
+from app.engines.slots import Slots
+from app.observability.http_metrics import instrument
+from app.observability.loop_lag import LoopLag
+from app.observability.metrics import Metrics
+from app.observability.recorder import NoMetrics, Recorder
+from app.observability.tracing import Tracer, make_tracer
+from app.ports.clock import Clock
+from app.ports.lock import ExecutorLock
+from app.ports.runs import Store
+from app.providers.echo import EchoConfig
+from app.providers.instances import InstanceConfig, LocalConfig
+from app.providers.openai import OpenAIConfig
+from app.providers.registry import Providers, connect
+from app.providers.transport import Transport
+from app.security.egress import EgressPolicy
+from app.security.redaction import Redactor
+from app.services.idempotency import Idempotency
+from app.services.runs import RunService
+from app.services.workflows import WorkflowService
+from app.settings import EchoSettings, LocalSettings, OpenAISettings, ProviderSettings, Settings
+from app.steps.registry import STEP_KINDS
+from app.stores.file_lock import FileLock
+from app.stores.sql.sqlite import SqliteStore
+from app.stores.vectors import EmbeddedVectorStore
+from app.templating.limits import RenderLimits
+from app.templating.renderer import Renderer
+
+VECTORS_FILE = "vectors.db"
+MIB = 2**20
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """Parts to be used instead of those the settings name."""
+
+    store: Store | None = None
+    lock: ExecutorLock | None = None
+    clock: Clock | None = None
+    transport: Transport | None = None
+    """Carries calls to providers."""
+    guarded: Transport | None = None
+    """Carries calls to URLs of documents."""
+    around_store: Callable[[Store], Store] = lambda store: store
+    """Wraps the store, whichever it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Everything of one process, wired. `start` it once, `drain` it before `close`."""
+
+    app: FastAPI
+    api: ApiServices
+    catalog: Catalog
+    engine: EmbeddedEngine
+    store: Store
+    vectors: EmbeddedVectorStore
+    providers: Providers
+    renderer: Renderer
+    lag: LoopLag
+    tracer: Tracer
+    drain_seconds: float
+
+    async def start(self) -> None:
+        """Open what is durable, then take up runs. Raises `StoreError` with what to do."""
+        await self.store.open()
+        await self.vectors.open()
+        self.lag.start()
+        await self.engine.start()
+
+    def begin_drain(self) -> None:
+        """Turn readiness false and end event streams; runs go on."""
+        self.api.closing.set()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Let runs end for that long and hand the rest over; harmless when done already."""
+        self.begin_drain()
+        await self.engine.drain(grace_seconds)
+
+    async def close(self) -> None:
+        """Release everything, in the order of dependence."""
+        await self.drain(0.0)
+        await self.providers.aclose()
+        await self.renderer.close()
+        self.lag.stop()
+        await self.vectors.close()
+        await self.store.close()
+        await asyncio.to_thread(self.tracer.close)
+
+
+def build(settings: Settings, overrides: Overrides | None = None) -> Service:
+    """Wire a service; nothing is opened yet. Raises `ValueError` for settings that cannot work."""
+    use = overrides or Overrides()
+    clock = use.clock or SystemClock()
+    metrics = Metrics() if settings.telemetry.metrics else None
+    recorder: Recorder = metrics or NoMetrics()
+    tracer = make_tracer(
+        endpoint=settings.telemetry.otlp_endpoint,
+        redaction=redactor(settings),
+        service_name=settings.telemetry.service_name,
+    )
+    store = use.around_store(use.store or SqliteStore(settings.data_dir, observer=recorder))
+    vectors = EmbeddedVectorStore(settings.data_dir / VECTORS_FILE)
+    providers = _providers(settings, use, vectors, recorder, tracer)
+    renderer = Renderer(_render_limits(settings), workers=settings.templates.workers)
+    catalog = Catalog(STEP_KINDS)
+    live = LiveEvents()
+    observer = RunObserver(recorder, tracer, live, clock)
+    engine = EmbeddedEngine(
+        store=store,
+        catalog=catalog,
+        tools=_runner_tools(settings, store, providers, renderer, observer, clock),
+        live=live,
+        lock=use.lock or FileLock(settings.data_dir),
+        limits=EngineLimits(
+            max_active_runs=settings.runs.max_active, max_pending_runs=settings.runs.max_pending
+        ),
+    )
+    lag = LoopLag(recorder)
+    api = _api_services(settings, store, catalog, engine, clock, lag, metrics)
+    app = create_api(api, lifespan=_lifespan, max_body_bytes=settings.server.max_body_bytes)
+    if metrics is not None:
+        instrument(app, metrics)
+    tracer.instrument(app)
+    service = Service(
+        app=app,
+        api=api,
+        catalog=catalog,
+        engine=engine,
+        store=store,
+        vectors=vectors,
+        providers=providers,
+        renderer=renderer,
+        lag=lag,
+        tracer=tracer,
+        drain_seconds=settings.server.drain_seconds,
+    )
+    app.state.service = service
+    return service
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    await service.start()
+    try:
+        yield
+    finally:
+        await service.drain(service.drain_seconds)
+        await service.close()
+
+
+def _providers(
+    settings: Settings,
+    use: Overrides,
+    vectors: EmbeddedVectorStore,
+    recorder: Recorder,
+    tracer: Tracer,
+) -> Providers:
+    return connect(
+        [_instance_config(name, config) for name, config in settings.all_providers().items()],
+        policy=EgressPolicy(
+            allow_private=settings.egress.allow_private, allowed_hosts=settings.egress.allowed_hosts
+        ),
+        vectors={"embedded": vectors},
+        recorder=recorder,
+        tracer=tracer,
+        action_webhook=settings.actions.webhook_url,
+        transport=use.transport,
+        guarded=use.guarded,
+    )
+
+
+def _instance_config(name: str, config: ProviderSettings) -> InstanceConfig:
+    match config:
+        case OpenAISettings():
+            return OpenAIConfig(
+                name=name,
+                base_url=config.base_url,
+                api_key=config.api_key,
+                organization=config.organization,
+                project=config.project,
+                timeout_seconds=config.timeout_seconds,
+                max_concurrency=config.max_concurrency,
+            )
+        case EchoSettings():
+            return EchoConfig(name=name, latency_ms=config.latency_ms)
+        case LocalSettings():
+            return LocalConfig(name=name, threads=config.threads, max_concurrency=config.max_concurrency)
+        case _:
+            assert_never(config)
+
+
+def _runner_tools(
+    settings: Settings,
+    store: Store,
+    providers: Providers,
+    renderer: Renderer,
+    observer: RunObserver,
+    clock: Clock,
+) -> RunnerTools:
+    limits = AttemptLimits(
+        default_timeout_seconds=settings.runs.default_timeout_seconds,
+        max_output_bytes=settings.runs.max_output_bytes,
+    )
+    return RunnerTools(
+        journal=store.journal,
+        attempts=Attempts(providers, renderer, clock, limits),
+        decisions=Decisions(renderer, clock, limits),
+        slots=Slots(settings.runs.max_attempts_in_flight),
+        clock=clock,
+        observer=observer,
+    )
+
+
+def _api_services(
+    settings: Settings,
+    store: Store,
+    catalog: Catalog,
+    engine: EmbeddedEngine,
+    clock: Clock,
+    lag: LoopLag,
+    metrics: Metrics | None,
+) -> ApiServices:
+    closing = asyncio.Event()
+    idempotency = Idempotency(store.idempotency, clock)
+    memory = settings.server.max_memory_mib
+    return ApiServices(
+        runs=RunService(
+            store=store, catalog=catalog, engine=engine, clock=clock, idempotency=idempotency, closing=closing
+        ),
+        workflows=WorkflowService(store=store, catalog=catalog, clock=clock, idempotency=idempotency),
+        probes=Probes(
+            loop_lag_seconds=lag.since_last_tick,
+            checks=readiness_checks(store, engine, max_memory_bytes=memory * MIB if memory else None),
+            exposition=metrics.exposition if metrics else _no_metrics,
+        ),
+        closing=closing,
+    )
+
+
+def _no_metrics() -> tuple[bytes, str]:
+    return b"# metrics are switched off: telemetry.metrics is false\n", "text/plain; charset=utf-8"
+
+
+def _render_limits(settings: Settings) -> RenderLimits:
+    return RenderLimits(
+        max_output_chars=settings.templates.max_output_chars,
+        timeout_seconds=settings.templates.timeout_seconds,
+        memory_bytes=settings.templates.memory_mib * MIB,
+    )
+
+
+def redactor(settings: Settings) -> Redactor:
+    """Knows every secret of the settings, for logs and spans."""
+    configs = settings.all_providers().values()
+    keys = (config.api_key for config in configs if isinstance(config, OpenAISettings))
+    return Redactor(key.get_secret_value() for key in keys if key is not None)

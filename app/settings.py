@@ -1,0 +1,226 @@
+"""Everything an operator can set, grouped, checked at start, and read by the entry points only.
+
+Sources, the first that names a value wins: command line, environment (`ORCHESTRATOR_SERVER__PORT`),
+the YAML file named by `ORCHESTRATOR_CONFIG`, the defaults below. A name that does not exist is an error.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
+
+
+class Group(BaseModel):
+    """Base of the groups."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Group):
+    """Where and how the service listens."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    allow_open: bool = Field(
+        False,
+        description="Listen on an address other than loopback although this version has no authentication.",
+    )
+    max_body_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Largest request body; beyond it the answer is 413."
+    )
+    drain_seconds: float = Field(
+        20.0, ge=0, description="After SIGTERM, how long runs may go on before they are handed over."
+    )
+    drain_delay_seconds: float = Field(
+        0.5, ge=0, description="After SIGTERM, how long the listener stays open with /readyz at 503."
+    )
+
+    max_memory_mib: int | None = Field(
+        None, ge=64, description="Resident memory past which /readyz turns false; none: never."
+    )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class RunSettings(Group):
+    """Bounds on runs."""
+
+    max_active: int = Field(1000, ge=1, description="Runs in memory at once; the rest wait in the store.")
+    max_pending: int = Field(
+        10_000, ge=0, description="Runs that may wait; beyond it a submission gets 429 with Retry-After."
+    )
+    max_attempts_in_flight: int = Field(
+        2000, ge=1, description="Step attempts in flight at once in this process."
+    )
+    max_concurrency: int = Field(
+        64, ge=1, description="Attempts of one run in flight at once, unless its document says less."
+    )
+    default_timeout_seconds: float = Field(
+        600.0, gt=0, description="Deadline of a step's calls when its document sets no timeout."
+    )
+    max_output_bytes: int = Field(
+        16 * 1024 * 1024, ge=1024, description="Largest outputs of one step, as JSON."
+    )
+
+
+class TemplateSettings(Group):
+    """Bounds on one render."""
+
+    max_output_chars: int = Field(4_000_000, ge=1000, description="Text that one render may produce.")
+    timeout_seconds: float = Field(2.0, gt=0, description="Time that a render in a worker may take.")
+    memory_mib: int = Field(256, ge=32, description="Memory that a render in a worker may take.")
+    workers: int = Field(1, ge=1, description="Worker processes for templates that are not plainly linear.")
+
+
+class OpenAISettings(Group):
+    """An instance of the OpenAI API, or of a server that speaks it."""
+
+    vendor: Literal["openai"] = "openai"
+    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
+    base_url: str = Field("https://api.openai.com/v1", description="Everything before /chat/completions.")
+    organization: str | None = Field(None, description="OpenAI-Organization header.")
+    project: str | None = Field(None, description="OpenAI-Project header.")
+    max_concurrency: int = Field(256, ge=1, description="Calls to this instance in flight at once.")
+    timeout_seconds: float = Field(120.0, gt=0, description="Longest that one call may take.")
+
+
+class EchoSettings(Group):
+    """Answers with what it was asked; for tests."""
+
+    vendor: Literal["echo"] = "echo"
+    latency_ms: float = Field(0.0, ge=0, description="Time that an answer takes.")
+
+
+class LocalSettings(Group):
+    """The packaged models of the `local` extra."""
+
+    vendor: Literal["local"] = "local"
+    threads: int = Field(2, ge=1, description="Threads of the LLM process.")
+    max_concurrency: int = Field(2, ge=1, description="Completions in flight at once.")
+
+
+ProviderSettings = Annotated[OpenAISettings | EchoSettings | LocalSettings, Field(discriminator="vendor")]
+
+
+class ActionSettings(Group):
+    """What `action` steps do."""
+
+    webhook_url: str | None = Field(
+        None, description="Where actions without a built-in meaning are POSTed; none: they are recorded."
+    )
+
+
+class EgressSettings(Group):
+    """Where documents may make the service connect to."""
+
+    allow_private: bool = Field(False, description="Allow loopback and private networks.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Names and patterns (*.example.com) that are allowed; empty allows every public host."
+    )
+
+
+class LogSettings(Group):
+    """Log lines."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level.")
+    format: Literal["json", "console"] = Field("json", description="JSON lines, or text for people.")
+
+
+class TelemetrySettings(Group):
+    """Metrics and traces."""
+
+    metrics: bool = Field(True, description="Count, and serve /metrics.")
+    otlp_endpoint: str | None = Field(
+        None, description="Where spans go (OTLP over HTTP), such as http://collector:4318; none: no spans."
+    )
+    service_name: str = Field("llm-orchestrator", description="service.name of spans.")
+
+
+def default_providers() -> dict[str, ProviderSettings]:
+    """The instances there are when nothing is configured."""
+    return {"openai": OpenAISettings(), "local": LocalSettings(), "echo": EchoSettings()}
+
+
+class Settings(BaseSettings):
+    """All groups."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ORCHESTRATOR_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data_dir: Path = Field(Path(".orchestrator"), description="Folder of the databases and the lock.")
+    server: ServerSettings = ServerSettings()
+    runs: RunSettings = RunSettings()
+    templates: TemplateSettings = TemplateSettings()
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict, description="Model providers by name; adds to openai, local and echo."
+    )
+    actions: ActionSettings = ActionSettings()
+    egress: EgressSettings = EgressSettings()
+    log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @model_validator(mode="after")
+    def _openness(self) -> Settings:
+        if not self.server.is_loopback and not self.server.allow_open:
+            raise ValueError(
+                f"server.host {self.server.host!r} is reachable from other machines and this version has no "
+                "authentication; listen on 127.0.0.1, or set ORCHESTRATOR_SERVER__ALLOW_OPEN=true"
+            )
+        return self
+
+    def all_providers(self) -> dict[str, ProviderSettings]:
+        """The default instances, overridden and extended by the configured ones.
+
+        The default `openai` instance takes `OPENAI_API_KEY` and `OPENAI_BASE_URL`, as OpenAI's own
+        clients do, where the settings do not say otherwise.
+        """
+        providers = {**default_providers(), **self.providers}
+        openai = providers["openai"]
+        if "openai" not in self.providers and isinstance(openai, OpenAISettings):
+            providers["openai"] = _from_vendor_variables(openai)
+        return providers
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, file."""
+        path = os.environ.get(CONFIG_VARIABLE)
+        if not path:
+            return init_settings, env_settings
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+
+
+def _from_vendor_variables(openai: OpenAISettings) -> OpenAISettings:
+    changes: dict[str, object] = {}
+    if key := os.environ.get("OPENAI_API_KEY"):
+        changes["api_key"] = SecretStr(key)
+    if url := os.environ.get("OPENAI_BASE_URL"):
+        changes["base_url"] = url
+    return openai.model_copy(update=changes)

@@ -1,0 +1,63 @@
+"""The list of settings, made from the models themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from app.settings import EchoSettings, LocalSettings, OpenAISettings, Settings
+
+PREFIX = "ORCHESTRATOR"
+
+
+def settings_table() -> str:
+    """One setting a line: variable, default, meaning."""
+    rows = [("ORCHESTRATOR_CONFIG", "", "YAML file with settings.")]
+    rows += _rows(Settings, (PREFIX,))
+    for model in (OpenAISettings, EchoSettings, LocalSettings):
+        rows += _rows(model, (PREFIX, "_PROVIDERS", "<name>"))
+    rows += [
+        ("OPENAI_API_KEY", "", "Key of the default openai instance."),
+        ("OPENAI_BASE_URL", "", "Base URL of the default openai instance."),
+    ]
+    name_width = max(len(name) for name, _, _ in rows)
+    default_width = max(len(default) for _, default, _ in rows)
+    return "\n".join(
+        f"{name:<{name_width}}  {default:<{default_width}}  {meaning}".rstrip()
+        for name, default, meaning in rows
+    )
+
+
+def _rows(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        group = _group(field)
+        if group is not None:
+            yield from _rows(group, (*prefix, f"_{name.upper()}" if len(prefix) == 1 else name.upper()))
+        elif name != "providers":
+            path = (*prefix, f"_{name.upper()}" if len(prefix) == 1 else name.upper())
+            yield _variable(path), _default(field), field.description or ""
+
+
+def _variable(path: tuple[str, ...]) -> str:
+    return "__".join(path).replace("___", "_", 1)
+
+
+def _group(field: FieldInfo) -> type[BaseModel] | None:
+    annotation = field.annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not SecretStr:
+        return annotation
+    return None
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.get_default(call_default_factory=False)
+    if value is None or field.is_required():
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(str(item) for item in value)
+    return str(value)

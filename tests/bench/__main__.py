@@ -1,0 +1,191 @@
+"""`make bench`: the service beside its floors, in one run on one machine.
+
+Ratios are what counts; the figures of a machine are its own. Nothing is asserted here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.processes import (
+    QUESTION,
+    Load,
+    bare_fastapi,
+    bench_service,
+    floor,
+    run_url,
+    service_environment,
+    under_load,
+)
+from tests.bench.workloads import WORKLOADS
+from tests.service_process import ServiceProcess
+from tests.simulator.process import start_simulator
+
+console = Console(width=150)
+
+
+def compare(simulator: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every workload at every concurrency: bare floor, durable floor, bare FastAPI, service."""
+    rows = []
+    for name in args.workloads:
+        for concurrency in args.concurrency:
+            load = Load(concurrency=concurrency, seconds=args.seconds)
+            bare = floor("bare", simulator, name, load)
+            durable = floor("durable", simulator, name, load)
+            with bare_fastapi(simulator, name) as (url, pid):
+                handler = under_load(url, QUESTION, pid, load)
+            with bench_service(folder / f"{name}-{concurrency}", simulator) as service:
+                ours = under_load(run_url(service, name), QUESTION, service.pid, load)
+            row = {
+                "workload": name,
+                "concurrency": concurrency,
+                "bare": asdict(bare),
+                "durable": asdict(durable),
+                "fastapi": asdict(handler),
+                "service": asdict(ours),
+                "to_durable": _ratio(ours.load.per_second, durable.per_second),
+                "to_fastapi": _ratio(ours.load.per_second, handler.load.per_second),
+            }
+            rows.append(row)
+            console.print(
+                f"{name} at {concurrency}: service {ours.load.per_second:.0f}/s, durable floor "
+                f"{durable.per_second:.0f}/s, ratio {row['to_durable']:.2f}"
+            )
+    return rows
+
+
+def thousand(simulator: str, folder: Path) -> dict[str, Any]:
+    """1,000 concurrent runs of W2: errors and peak memory."""
+    with bench_service(folder / "thousand", simulator) as service:
+        load = Load(concurrency=1000, seconds=60, warmup=0, limit=1000)
+        once = under_load(run_url(service, "w2"), QUESTION, service.pid, load)
+    return {"completed": once.load.count, "errors": once.load.errors, "rss_mib": once.rss_mib}
+
+
+def idle(simulator: str, folder: Path, repeats: int = 5) -> dict[str, float]:
+    """Start-up to the first 200 of /readyz, and memory then."""
+    starts, memory = [], []
+    for n in range(repeats):
+        service = ServiceProcess(folder / f"idle-{n}", environment=service_environment(simulator))
+        service.start()
+        try:
+            starts.append(service.wait_ready())
+            memory.append(service.rss_mib())
+        finally:
+            service.kill()
+    return {"ready_seconds": statistics.median(starts), "rss_mib": statistics.median(memory)}
+
+
+def observability(simulator: str, folder: Path, args: argparse.Namespace) -> dict[str, float]:
+    """Metrics and tracing (no exporter) on and off, interleaved in one run; CPU ms a run and runs/s."""
+    rates: dict[str, list[float]] = {"true": [], "false": []}
+    cpu: dict[str, list[float]] = {"true": [], "false": []}
+    load = Load(concurrency=64, seconds=args.seconds, warmup=0.5)
+    with (
+        bench_service(folder / "on", simulator, ORCHESTRATOR_TELEMETRY__METRICS="true") as on,
+        bench_service(folder / "off", simulator, ORCHESTRATOR_TELEMETRY__METRICS="false") as off,
+    ):
+        for _ in range(args.interleave):
+            for key, service in (("true", on), ("false", off)):
+                sample = under_load(run_url(service, "w2"), QUESTION, service.pid, load)
+                rates[key].append(sample.load.per_second)
+                cpu[key].append(sample.cpu_ms)
+    return {
+        "on_per_second": statistics.median(rates["true"]),
+        "off_per_second": statistics.median(rates["false"]),
+        "on_cpu_ms": statistics.median(cpu["true"]),
+        "off_cpu_ms": statistics.median(cpu["false"]),
+        "cost": 1 - _ratio(statistics.median(rates["true"]), statistics.median(rates["false"])),
+    }
+
+
+def _ratio(ours: float, floor: float) -> float:
+    return ours / floor if floor else 0.0
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the comparison."""
+    table = Table(title="runs/s, and the service in detail")
+    for column in (
+        "workload",
+        "at",
+        "bare",
+        "durable",
+        "fastapi",
+        "service",
+        "÷ durable",
+        "÷ fastapi",
+        "p50 ms",
+        "p95",
+        "p99",
+        "CPU ms/run",
+        "RSS MiB",
+        "errors",
+    ):
+        table.add_column(column, justify="right")
+    for row in rows:
+        load = row["service"]["load"]
+        table.add_row(
+            f"{row['workload'].upper()} {WORKLOADS[row['workload']].title}",
+            str(row["concurrency"]),
+            f"{row['bare']['per_second']:.0f}",
+            f"{row['durable']['per_second']:.0f}",
+            f"{row['fastapi']['load']['per_second']:.0f}",
+            f"{load['per_second']:.0f}",
+            f"{row['to_durable']:.2f}",
+            f"{row['to_fastapi']:.2f}",
+            f"{load['p50']:.1f}",
+            f"{load['p95']:.1f}",
+            f"{load['p99']:.1f}",
+            f"{row['service']['cpu_ms']:.2f}",
+            f"{row['service']['rss_mib']:.0f}",
+            str(load["errors"]),
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
+    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 32, 256, 1000])
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--latency-ms", type=float, default=20.0)
+    parser.add_argument("--interleave", type=int, default=5)
+    parser.add_argument("--only", choices=["compare", "thousand", "idle", "observability"])
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    report: dict[str, Any] = {"python": platform.python_version(), "latency_ms": args.latency_ms}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_simulator(latency_ms=args.latency_ms) as simulator,
+    ):
+        parts = {
+            "compare": lambda: compare(simulator.url, Path(folder), args),
+            "thousand": lambda: thousand(simulator.url, Path(folder)),
+            "idle": lambda: idle(simulator.url, Path(folder)),
+            "observability": lambda: observability(simulator.url, Path(folder), args),
+        }
+        for part, measure in parts.items():
+            if args.only in {None, part}:
+                report[part] = measure()
+                if part != "compare":
+                    console.print(part, report[part])
+    if "compare" in report:
+        show(report["compare"])
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
