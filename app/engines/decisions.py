@@ -18,6 +18,7 @@ from app.ports.clock import Clock
 from app.ports.errors import CallError, TemplateFailed
 from app.templating.compiler import Compiled
 from app.templating.renderer import Renderer
+from app.templating.scope import OverBudget
 
 Question = c.EvaluateCondition | c.RecoverStep | c.FinishRun
 
@@ -38,7 +39,9 @@ class Decisions:
         if not template.inline:
             return None
         try:
-            value = self._renderer.render_inline(template, names)
+            value = self._renderer.render_within_budget(template, names)
+        except OverBudget:
+            return None
         except TemplateFailed as error:
             return self._failed(question, error)
         return self._answer(workflow, question, value)
