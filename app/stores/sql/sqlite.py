@@ -1,0 +1,103 @@
+"""The embedded default: one SQLite file in `data_dir`, one writer with group commit, a few readers.
+
+Any number of processes may open the same file. Fencing holds between them because a seq is a primary
+key; who executes runs is the executor lock's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from app.ports.errors import StoreError, StoreUnavailable
+from app.ports.runs import IdempotencyStore, Journal, RunStore, WorkflowStore
+from app.stores.expiry import KEEP_SECONDS
+from app.stores.sql.faults import outage
+from app.stores.sql.readers import Readers
+from app.stores.sql.schema import DATABASE_FILE, prepare
+from app.stores.sql.session import WriteSession
+from app.stores.sql.text import load_sql
+from app.stores.sql.views import SqliteIdempotency, SqliteJournal, SqliteRuns, SqliteWorkflows
+from app.stores.sql.writer import CommitObserver, Writer
+
+READERS: Final = 2
+CHECK_EVERY_SECONDS: Final = 1.0
+CHECK_TIMEOUT_SECONDS: Final = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class SqliteStore:
+    """`app.ports.runs.Store` over `<data_dir>/orchestrator.db`; `open` binds it to the running loop."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        observer: CommitObserver | None = None,
+        keep_idempotency: float = KEEP_SECONDS,
+        now: Callable[[], float] = time.time,
+        readers: int = READERS,
+    ) -> None:
+        self._path = data_dir / DATABASE_FILE
+        self._sql = load_sql()
+        self._readers = Readers(self._path, size=readers)
+        session = WriteSession(self._path, self._sql, keep_idempotency=keep_idempotency)
+        self._writer = Writer(session, observer)
+        parts = (self._readers, self._writer, self._sql)
+        self.journal: Journal = SqliteJournal(*parts)
+        self.runs: RunStore = SqliteRuns(*parts)
+        self.workflows: WorkflowStore = SqliteWorkflows(*parts, keep_idempotency=keep_idempotency)
+        self.idempotency: IdempotencyStore = SqliteIdempotency(
+            *parts, keep_idempotency=keep_idempotency, now=now
+        )
+        self._checked_at: float | None = None
+        self._refusal: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Writes that are not durable yet."""
+        return self._writer.waiting
+
+    async def open(self) -> None:
+        """Create or check the database. Raises `StoreError` with what to do."""
+        await asyncio.to_thread(self._prepare)
+        self._writer.start()
+        log.info("store_opened", sqlite_version=sqlite3.sqlite_version)
+
+    async def close(self) -> None:
+        """Write what waits, finish the reads in hand, release the file."""
+        await self._readers.close()
+        await self._writer.close()
+
+    async def check(self) -> None:
+        """Write a probe as large as a usual batch, at most once a second; raises `StoreUnavailable`."""
+        now = asyncio.get_running_loop().time()
+        if self._checked_at is None or now - self._checked_at >= CHECK_EVERY_SECONDS:
+            self._refusal = await self._probe()
+            self._checked_at = now
+        if self._refusal is not None:
+            raise StoreUnavailable(self._refusal)
+
+    def _prepare(self) -> None:
+        prepare(self._path, self._sql)
+        try:
+            self._readers.start()
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot read the database in data_dir: {outage(error) or error}") from error
+
+    async def _probe(self) -> str | None:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+                await self._writer.run(lambda connection: connection.execute(self._sql["probe"]).rowcount)
+        except StoreUnavailable as error:
+            return str(error)
+        except TimeoutError:
+            return f"a write takes longer than {CHECK_TIMEOUT_SECONDS:.0f} s: check the volume of data_dir"
+        return None

@@ -1,0 +1,240 @@
+"""The embedded vector store itself, synchronous: for the one thread that `EmbeddedVectorStore` owns.
+
+The file is the truth. Namespaces that are searched are kept in memory, least recently used first out,
+within `cache_bytes`; a namespace that would not fit is read through in blocks instead. A write goes to
+the file first; the resident copy is taken out of the cache while it changes, so that whatever fails in
+between, the next search reads the file. A write by another process is seen by the file's version and
+empties the cache. Imports numpy: see `vector_matrix`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from app.ports.errors import PermanentError
+from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorRecord
+from app.stores.vector_blocks import BLOCK_ROWS, Rows
+from app.stores.vector_file import IndexRow, VectorFile
+from app.stores.vector_filter import FilterTree, matches, parse_filter
+from app.stores.vector_input import check_ids, check_name, check_top_k, from_bytes, invalid, to_batch, to_row
+from app.stores.vector_matrix import ResidentVectors, row_bytes, unit_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Query:
+    """A search, checked: which namespace, what to find there."""
+
+    index: IndexRow
+    namespace: str
+    unit: Rows
+    top_k: int
+    tree: FilterTree | None
+
+
+class VectorEngine:
+    """Raises `PermanentError` for what the caller can mend, `sqlite3.Error` for what the file cannot do."""
+
+    def __init__(self, file: VectorFile, *, cache_bytes: int) -> None:
+        self._file = file
+        self._cache_bytes = cache_bytes
+        self._resident: OrderedDict[tuple[int, str], ResidentVectors] = OrderedDict()
+        self._version = file.version()
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory the cache holds, about."""
+        return sum(resident.nbytes for resident in self._resident.values())
+
+    def search(
+        self,
+        index_name: str,
+        vector: Sequence[float],
+        *,
+        top_k: int,
+        filter: Filter | None,
+        namespace: str,
+        include_metadata: bool,
+        include_vectors: bool,
+    ) -> list[VectorHit]:
+        """The nearest records, best first."""
+        check_top_k(top_k)
+        check_name(namespace, what="a namespace")
+        tree = None if filter is None else parse_filter(filter)
+        row = to_row(vector, what="the query vector")
+        with self._file.reading():
+            self._notice_other_writers()
+            index = self._index(index_name)
+            _check_dimensions(index, len(row), what="the query vector")
+            unit = unit_rows(row[None, :])[0]
+            query = _Query(index=index, namespace=namespace, unit=unit, top_k=top_k, tree=tree)
+            ranked = self._nearest(query)
+            if not (include_metadata or include_vectors):
+                return [VectorHit(id=key, score=score) for score, key in ranked]
+            rows = self._file.records(index.id, namespace, (key for _, key in ranked))
+            return [
+                VectorHit(
+                    id=row.id,
+                    score=score,
+                    metadata=orjson.loads(row.metadata) if include_metadata else None,
+                    vector=from_bytes([row.vector], index.dimensions)[0].tolist()
+                    if include_vectors
+                    else None,
+                )
+                for (score, _), row in zip(ranked, rows, strict=True)
+            ]
+
+    def upsert(self, index_name: str, records: Sequence[VectorRecord], *, namespace: str) -> int:
+        """Insert or replace, all or none."""
+        check_name(index_name, what="an index name")
+        check_name(namespace, what="a namespace")
+        if not index_name:
+            raise invalid("an index name must not be empty")
+        if not records:
+            return 0
+        batch = to_batch(records)
+        dimensions = batch.rows.shape[1]
+        with self._file.writing():
+            self._notice_other_writers()
+            index = self._file.find_index(index_name) or self._file.create_index(index_name, dimensions)
+            _check_dimensions(index, dimensions, what=f"the vector of record {batch.records[0].id!r}")
+            resident = self._resident.pop((index.id, namespace), None)
+            self._file.put(index.id, namespace, batch.records)
+        if resident is not None:
+            resident.put([record.id for record in batch.records], batch.rows, batch.metadata)
+            self._keep(index, namespace, resident)
+        return len(batch.records)
+
+    def delete(
+        self,
+        index_name: str,
+        *,
+        ids: Sequence[str] | None,
+        filter: Filter | None,
+        delete_all: bool,
+        namespace: str,
+    ) -> int:
+        """Delete by exactly one of the three."""
+        if (ids is not None) + (filter is not None) + delete_all != 1:
+            raise invalid("give exactly one of ids, filter and delete_all to say what to delete")
+        if filter == {}:
+            raise invalid("an empty filter would delete everything; say delete_all if that is meant")
+        check_name(namespace, what="a namespace")
+        tree = None if filter is None else parse_filter(filter)
+        with self._file.writing():
+            self._notice_other_writers()
+            index = self._index(index_name)
+            resident = self._resident.pop((index.id, namespace), None)
+            if delete_all:
+                return self._file.delete_namespace(index.id, namespace)
+            going = check_ids(ids or ()) if tree is None else self._passing(index, namespace, tree)
+            count = self._file.delete(index.id, namespace, going)
+        if resident is not None:
+            resident.remove(going)
+            self._keep(index, namespace, resident)
+        return count
+
+    def describe(self, index_name: str) -> IndexInfo:
+        """What an index holds, over all namespaces."""
+        with self._file.reading():
+            index = self._index(index_name)
+            count = self._file.count(index.id)
+        return IndexInfo(name=index.name, dimensions=index.dimensions, metric="cosine", count=count)
+
+    def _index(self, name: str) -> IndexRow:
+        index = self._file.find_index(check_name(name, what="an index name"))
+        if index is not None:
+            return index
+        names = self._file.index_names()
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "an index comes into being at its first upsert"
+        raise PermanentError("not_found", f"there is no vector index {name!r}; {hint}")
+
+    def _nearest(self, query: _Query) -> list[tuple[float, str]]:
+        resident = self._resident_vectors(query.index, query.namespace)
+        if resident is not None:
+            ranked = self._ranked(query, resident)
+            self._trim()
+            return ranked
+        best: list[tuple[float, str]] = []
+        for block in self._blocks(query.index, query.namespace):
+            merged = heapq.merge(best, self._ranked(query, block), key=lambda scored: (-scored[0], scored[1]))
+            best = list(islice(merged, query.top_k))
+        return best
+
+    def _ranked(self, query: _Query, vectors: ResidentVectors) -> list[tuple[float, str]]:
+        if query.tree is not None and (missing := vectors.missing_fields(query.tree)):
+            place = (query.index.id, query.namespace)
+            if len(vectors) <= BLOCK_ROWS:
+                rows = self._file.records(*place, vectors.ids)
+                vectors.load_columns(missing, _parsed((row.id, row.metadata) for row in rows))
+            else:
+                vectors.load_columns(missing, _parsed(self._file.metadata(*place)))
+        return vectors.nearest(query.unit, query.top_k, query.tree)
+
+    def _passing(self, index: IndexRow, namespace: str, tree: FilterTree) -> list[str]:
+        stored = _parsed(self._file.metadata(index.id, namespace))
+        return [key for key, metadata in stored if matches(tree, metadata)]
+
+    def _resident_vectors(self, index: IndexRow, namespace: str) -> ResidentVectors | None:
+        """The namespace in memory; None when it is larger than the cache may be."""
+        resident = self._resident.get((index.id, namespace))
+        if resident is not None:
+            self._resident.move_to_end((index.id, namespace))
+            return resident
+        count = self._file.count_namespace(index.id, namespace)
+        needed = count * row_bytes(index.dimensions)
+        if needed > self._cache_bytes:
+            return None
+        self._trim(room_for=needed)
+        resident = ResidentVectors(index.dimensions)
+        for ids, rows in self._stored(index, namespace):
+            resident.put(ids, rows)
+        if count:
+            self._resident[index.id, namespace] = resident
+        return resident
+
+    def _blocks(self, index: IndexRow, namespace: str) -> Iterator[ResidentVectors]:
+        for ids, rows in self._stored(index, namespace):
+            block = ResidentVectors(index.dimensions)
+            block.put(ids, rows)
+            yield block
+
+    def _stored(self, index: IndexRow, namespace: str) -> Iterator[tuple[list[str], Rows]]:
+        for batch in self._file.vectors(index.id, namespace, batch=BLOCK_ROWS):
+            ids, vectors = zip(*batch, strict=True)
+            yield list(ids), from_bytes(vectors, index.dimensions)
+
+    def _keep(self, index: IndexRow, namespace: str, resident: ResidentVectors) -> None:
+        self._resident[index.id, namespace] = resident
+        self._trim()
+
+    def _trim(self, *, room_for: int = 0) -> None:
+        """Forget namespaces, least recently used first, until the cache is within its bytes."""
+        while self._resident and self.resident_bytes + room_for > self._cache_bytes:
+            self._resident.popitem(last=False)
+
+    def _notice_other_writers(self) -> None:
+        version = self._file.version()
+        if version != self._version:
+            self._resident.clear()
+            self._version = version
+
+
+def _check_dimensions(index: IndexRow, dimensions: int, *, what: str) -> None:
+    if dimensions != index.dimensions:
+        raise invalid(
+            f"{what} has {dimensions} dimensions, the index {index.name!r} has {index.dimensions}; "
+            "use the model that the index was filled with, or another index"
+        )
+
+
+def _parsed(stored: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((key, orjson.loads(metadata)) for key, metadata in stored)
