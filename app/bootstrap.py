@@ -19,6 +19,7 @@ from app.api.app import create_api
 from app.api.readiness import readiness_checks
 from app.api.services import ApiServices, Probes
 from app.dsl.catalog import Catalog
+from app.dsl.policies import PlanDefaults
 from app.engines.attempts import AttemptLimits, Attempts
 from app.engines.decisions import Decisions
 from app.engines.embedded import EmbeddedEngine, EngineLimits
@@ -124,53 +125,116 @@ class Service:
 
 def build(settings: Settings, overrides: Overrides | None = None) -> Service:
     """Wire a service; nothing is opened yet. Raises `ValueError` for settings that cannot work."""
-    use = overrides or Overrides()
-    clock = use.clock or SystemClock()
-    metrics = Metrics() if settings.telemetry.metrics else None
-    recorder: Recorder = metrics or NoMetrics()
-    tracer = make_tracer(
-        endpoint=settings.telemetry.otlp_endpoint,
-        redaction=redactor(settings),
-        service_name=settings.telemetry.service_name,
-    )
-    store = use.around_store(use.store or SqliteStore(settings.data_dir, observer=recorder))
-    vectors = EmbeddedVectorStore(settings.data_dir / VECTORS_FILE)
-    providers = _providers(settings, use, vectors, recorder, tracer)
-    renderer = Renderer(_render_limits(settings), workers=settings.templates.workers)
-    catalog = Catalog(STEP_KINDS)
-    live = LiveEvents()
-    observer = RunObserver(recorder, tracer, live, clock)
-    engine = EmbeddedEngine(
-        store=store,
-        catalog=catalog,
-        tools=_runner_tools(settings, store, providers, renderer, observer, clock),
-        live=live,
-        lock=use.lock or FileLock(settings.data_dir),
-        limits=EngineLimits(
-            max_active_runs=settings.runs.max_active, max_pending_runs=settings.runs.max_pending
-        ),
-    )
-    lag = LoopLag(recorder)
-    api = _api_services(settings, store, catalog, engine, clock, lag, metrics)
-    app = create_api(api, lifespan=_lifespan, max_body_bytes=settings.server.max_body_bytes)
-    if metrics is not None:
-        instrument(app, metrics)
-    tracer.instrument(app)
-    service = Service(
-        app=app,
-        api=api,
-        catalog=catalog,
-        engine=engine,
-        store=store,
-        vectors=vectors,
-        providers=providers,
-        renderer=renderer,
-        lag=lag,
-        tracer=tracer,
-        drain_seconds=settings.server.drain_seconds,
-    )
-    app.state.service = service
-    return service
+    return _Wiring(settings, overrides or Overrides()).service()
+
+
+class _Wiring:
+    """The parts of one service, each made once, lower layers first."""
+
+    def __init__(self, settings: Settings, use: Overrides) -> None:
+        self.settings = settings
+        self.use = use
+        self.clock = use.clock or SystemClock()
+        self.metrics = Metrics() if settings.telemetry.metrics else None
+        self.recorder: Recorder = self.metrics or NoMetrics()
+        self.tracer = make_tracer(
+            endpoint=settings.telemetry.otlp_endpoint,
+            redaction=redactor(settings),
+            service_name=settings.telemetry.service_name,
+        )
+        store = use.store or SqliteStore(settings.data_dir, observer=self.recorder, now=self.clock.now)
+        self.store = use.around_store(store)
+        self.vectors = EmbeddedVectorStore(settings.data_dir / VECTORS_FILE)
+        self.providers = self._providers()
+        self.renderer = Renderer(_render_limits(settings), workers=settings.templates.workers)
+        self.catalog = Catalog(STEP_KINDS, _plan_defaults(settings))
+        self.engine = self._engine()
+        self.lag = LoopLag(self.recorder)
+
+    def service(self) -> Service:
+        """All of it behind the API."""
+        api = self._api()
+        app = create_api(api, lifespan=_lifespan, max_body_bytes=self.settings.server.max_body_bytes)
+        if self.metrics is not None:
+            instrument(app, self.metrics)
+        self.tracer.instrument(app)
+        service = Service(
+            app=app,
+            api=api,
+            catalog=self.catalog,
+            engine=self.engine,
+            store=self.store,
+            vectors=self.vectors,
+            providers=self.providers,
+            renderer=self.renderer,
+            lag=self.lag,
+            tracer=self.tracer,
+            drain_seconds=self.settings.server.drain_seconds,
+        )
+        app.state.service = service
+        return service
+
+    def _providers(self) -> Providers:
+        egress = self.settings.egress
+        configured = self.settings.all_providers().items()
+        return connect(
+            [_instance_config(name, config) for name, config in configured],
+            policy=EgressPolicy(allow_private=egress.allow_private, allowed_hosts=egress.allowed_hosts),
+            vectors={"embedded": self.vectors},
+            recorder=self.recorder,
+            tracer=self.tracer,
+            action_webhook=self.settings.actions.webhook_url,
+            transport=self.use.transport,
+            guarded=self.use.guarded,
+        )
+
+    def _engine(self) -> EmbeddedEngine:
+        runs = self.settings.runs
+        live = LiveEvents()
+        limits = AttemptLimits(
+            default_timeout_seconds=runs.default_timeout_seconds, max_output_bytes=runs.max_output_bytes
+        )
+        return EmbeddedEngine(
+            store=self.store,
+            catalog=self.catalog,
+            tools=RunnerTools(
+                journal=self.store.journal,
+                attempts=Attempts(self.providers, self.renderer, self.clock, limits),
+                decisions=Decisions(self.renderer, self.clock, limits),
+                slots=Slots(runs.max_attempts_in_flight),
+                clock=self.clock,
+                observer=RunObserver(self.recorder, self.tracer, live, self.clock),
+            ),
+            live=live,
+            lock=self.use.lock or FileLock(self.settings.data_dir),
+            limits=EngineLimits(max_active_runs=runs.max_active, max_pending_runs=runs.max_pending),
+        )
+
+    def _api(self) -> ApiServices:
+        closing = asyncio.Event()
+        idempotency = Idempotency(self.store.idempotency, self.clock)
+        memory = self.settings.server.max_memory_mib
+        return ApiServices(
+            runs=RunService(
+                store=self.store,
+                catalog=self.catalog,
+                engine=self.engine,
+                clock=self.clock,
+                idempotency=idempotency,
+                closing=closing,
+            ),
+            workflows=WorkflowService(
+                store=self.store, catalog=self.catalog, clock=self.clock, idempotency=idempotency
+            ),
+            probes=Probes(
+                loop_lag_seconds=self.lag.since_last_tick,
+                checks=readiness_checks(
+                    self.store, self.engine, max_memory_bytes=memory * MIB if memory else None
+                ),
+                exposition=self.metrics.exposition if self.metrics else _no_metrics,
+            ),
+            closing=closing,
+        )
 
 
 @asynccontextmanager
@@ -182,27 +246,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await service.drain(service.drain_seconds)
         await service.close()
-
-
-def _providers(
-    settings: Settings,
-    use: Overrides,
-    vectors: EmbeddedVectorStore,
-    recorder: Recorder,
-    tracer: Tracer,
-) -> Providers:
-    return connect(
-        [_instance_config(name, config) for name, config in settings.all_providers().items()],
-        policy=EgressPolicy(
-            allow_private=settings.egress.allow_private, allowed_hosts=settings.egress.allowed_hosts
-        ),
-        vectors={"embedded": vectors},
-        recorder=recorder,
-        tracer=tracer,
-        action_webhook=settings.actions.webhook_url,
-        transport=use.transport,
-        guarded=use.guarded,
-    )
 
 
 def _instance_config(name: str, config: ProviderSettings) -> InstanceConfig:
@@ -225,52 +268,9 @@ def _instance_config(name: str, config: ProviderSettings) -> InstanceConfig:
             assert_never(config)
 
 
-def _runner_tools(
-    settings: Settings,
-    store: Store,
-    providers: Providers,
-    renderer: Renderer,
-    observer: RunObserver,
-    clock: Clock,
-) -> RunnerTools:
-    limits = AttemptLimits(
-        default_timeout_seconds=settings.runs.default_timeout_seconds,
-        max_output_bytes=settings.runs.max_output_bytes,
-    )
-    return RunnerTools(
-        journal=store.journal,
-        attempts=Attempts(providers, renderer, clock, limits),
-        decisions=Decisions(renderer, clock, limits),
-        slots=Slots(settings.runs.max_attempts_in_flight),
-        clock=clock,
-        observer=observer,
-    )
-
-
-def _api_services(
-    settings: Settings,
-    store: Store,
-    catalog: Catalog,
-    engine: EmbeddedEngine,
-    clock: Clock,
-    lag: LoopLag,
-    metrics: Metrics | None,
-) -> ApiServices:
-    closing = asyncio.Event()
-    idempotency = Idempotency(store.idempotency, clock)
-    memory = settings.server.max_memory_mib
-    return ApiServices(
-        runs=RunService(
-            store=store, catalog=catalog, engine=engine, clock=clock, idempotency=idempotency, closing=closing
-        ),
-        workflows=WorkflowService(store=store, catalog=catalog, clock=clock, idempotency=idempotency),
-        probes=Probes(
-            loop_lag_seconds=lag.since_last_tick,
-            checks=readiness_checks(store, engine, max_memory_bytes=memory * MIB if memory else None),
-            exposition=metrics.exposition if metrics else _no_metrics,
-        ),
-        closing=closing,
-    )
+def _plan_defaults(settings: Settings) -> PlanDefaults:
+    runs = settings.runs
+    return PlanDefaults(max_concurrency=runs.max_concurrency, step_timeout=runs.default_timeout_seconds)
 
 
 def _no_metrics() -> tuple[bytes, str]:

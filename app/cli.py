@@ -10,6 +10,7 @@ Commands import what they need when they run, so that `--help` and `serve` start
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -43,19 +44,11 @@ def serve(
     data_dir: DataDir = None,
 ) -> None:
     """Serve the REST API until SIGTERM or Ctrl-C."""
-    from app.bootstrap import build, redactor
-    from app.observability.logging import configure_logging
-    from app.server import serve as serve_until_signalled
+    from app.server import run_service
 
     settings = _settings(_given(server=_given(host=host, port=port), data_dir=data_dir))
-    writer = configure_logging(
-        redaction=redactor(settings), level=settings.log.level, format=settings.log.format
-    )
-    try:
-        _prepare(settings)
-        _run(serve_until_signalled(build(settings), settings.server))
-    finally:
-        writer.close()
+    _prepare(settings)
+    _run(run_service(settings))
 
 
 @cli.command()
@@ -77,7 +70,7 @@ def run(
         given = read_inputs(inputs or [], inputs_json)
     except ValueError as error:
         _fail(INVALID, str(error))
-    completed = _run(run_document(settings, _read(file), given))
+    completed = _run(run_document(settings, _read(file), given), document=str(file))
     raise typer.Exit(OK if completed else NOT_COMPLETED)
 
 
@@ -111,7 +104,7 @@ def demo(
     """Ingest the shipped documents, answer a question over HTTP, and leave the service running."""
     from app.demo import run_demo
 
-    settings = _settings(_given(server=_given(port=port), data_dir=data_dir, log={"level": "error"}))
+    settings = _settings(_given(server=_given(port=port), data_dir=data_dir))
     _prepare(settings)
     raise typer.Exit(_run(run_demo(settings, question=question, once=once)))
 
@@ -127,9 +120,10 @@ def list_settings() -> None:
 @cli.command()
 def openapi() -> None:
     """Print the OpenAPI document."""
-    from app.openapi import openapi_json
+    from app.api.app import openapi_json
+    from app.bootstrap import build
 
-    typer.echo(openapi_json())
+    typer.echo(openapi_json(build(_settings({})).app), nl=False)
 
 
 def main() -> None:
@@ -147,13 +141,18 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _settings(given: dict[str, Any]) -> Settings:
     from app.settings import Settings
+    from app.settings_table import unknown_variable
 
+    if unknown := unknown_variable(os.environ):
+        _fail(INVALID, f"settings: {unknown}")
     try:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such setting; `llm-orchestrator settings` lists all there are"
         _fail(INVALID, f"settings: {f'{where}: ' if where else ''}{message}")
     except (OSError, ValueError) as error:
         _fail(INVALID, f"settings: {error}")
@@ -173,14 +172,14 @@ def _read(file: Path) -> bytes:
         _fail(INVALID, f"{file}: {error.strerror}")
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
+def _run(work: Coroutine[Any, Any, Any], *, document: str = "document") -> Any:
     """Run to the end on uvloop; what the outside got wrong ends in one line."""
     import uvloop
 
     try:
         return uvloop.run(work)
     except DefinitionInvalid as error:
-        _print_problems("document", error)
+        _print_problems(document, error)
         raise typer.Exit(INVALID) from None
     except InputsInvalid as error:
         _print_problems("inputs", error)

@@ -6,6 +6,7 @@ stdout as JSON, so that the command can be piped.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.bootstrap import Overrides, Service, build
+from app.bootstrap import Overrides, Service, build, redactor
+from app.observability.logging import configure_logging
 from app.services.idempotency import Answer
 from app.services.principal import Principal
 from app.services.runs import Accepted, RunRequest
@@ -27,6 +29,8 @@ from app.stores.memory import MemoryStore
 from app.stores.memory_lock import MemoryLock
 
 REFRESH_SECONDS = 0.2
+LOG_LEVEL = "error"
+"""Failures are in the table; lower lines would cut through it."""
 STYLES = {"completed": "green", "failed": "red", "skipped": "dim", "running": "cyan", "retrying": "yellow"}
 
 
@@ -53,8 +57,10 @@ def _value(text: str) -> Any:
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"--input file {text[1:]!r} cannot be read: {error}") from error
+        except OSError as error:
+            raise ValueError(f"the --input file {text[1:]!r} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the --input file {text[1:]!r} is not UTF-8 text") from error
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -62,14 +68,16 @@ def _value(text: str) -> Any:
 
 
 async def run_document(settings: Settings, source: bytes, inputs: dict[str, Any]) -> bool:
-    """Run to the end; True if the run completed. Raises `DefinitionInvalid`, `InputsInvalid`, `StoreError`."""
+    """Run to the end; True if the run completed. Raises `DefinitionInvalid`, `InputsInvalid`."""
     service = build(settings, Overrides(store=MemoryStore(), lock=MemoryLock()))
-    document = dict(service.catalog.compile(source).document)
-    await service.start()
+    writer = configure_logging(redaction=redactor(settings), level=LOG_LEVEL, format="console")
     try:
+        document = dict(service.catalog.compile(source).document)
+        await service.start()
         view = await _watch(service, RunRequest(workflow=document, inputs=inputs))
     finally:
         await service.close()
+        await asyncio.to_thread(writer.close)
     return _report(view)
 
 
@@ -86,7 +94,10 @@ async def _watch(service: Service, request: RunRequest) -> RunView:
             view = ended or await runs.get(principal, accepted.run.id)
             live.update(run_table(view), refresh=True)
             if ended is not None:
-                return ended
+                break
+    if not console.is_terminal:
+        console.print()  # only on a terminal does the table end its last line
+    return ended
 
 
 def run_table(view: RunView) -> Table:
@@ -124,5 +135,5 @@ def _report(view: RunView) -> bool:
         return True
     failure = view.failure
     reason = f"{view.failed_path}: {failure.error_class}: {failure.message}" if failure else ""
-    Console(stderr=True).print(Text(f"the run is {view.summary.status}. {reason}"))
+    Console(stderr=True).print(Text(f"run {view.summary.status}: {reason}"), soft_wrap=True)
     return False

@@ -1,8 +1,8 @@
-"""The HTTP server's life: own signals, drain in order, exit 0.
+"""The HTTP server's life: own socket, own signals, drain in order, exit 0.
 
 uvicorn closes its listener at the first signal and waits for open streams for ever, so it gets no
 signals. On SIGTERM or SIGINT: readiness turns false with the listener still open (load balancers need a
-moment to notice), runs end or are handed over, event streams end, then the server stops. A second signal
+moment to notice), event streams end, runs end or are handed over, then the server stops. A second signal
 stops at once; what was in flight is in the journal.
 """
 
@@ -11,16 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import structlog
 import uvicorn
 
-from app.bootstrap import Service
-from app.settings import ServerSettings
+from app.bootstrap import Service, build, redactor
+from app.observability.logging import configure_logging
+from app.settings import ServerSettings, Settings
 
 log = structlog.get_logger(__name__)
 
+BACKLOG = 2048
+SWITCH_SECONDS = 0.0002
+"""How long a thread waits for the interpreter. The writer thread takes it some twenty times a commit; at
+the default of 5 ms a busy event loop starves it (500 to 16,000 writes/s, erratic; 11,000 with this)."""
 CLOSE_SECONDS = 5
 """How long answers in flight may take once the listener is closed."""
 
@@ -34,45 +42,124 @@ class SignalFreeServer(uvicorn.Server):
         yield
 
 
-async def serve(service: Service, settings: ServerSettings) -> None:
-    """Serve until a signal comes; returns when everything is stored and closed."""
+def listen(settings: ServerSettings) -> socket.socket:
+    """The listening socket. Raises `OSError` naming the address."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another --host or --port"
+        ) from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a listening socket, as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def run_service(settings: Settings) -> None:
+    """Build, listen, log and serve. Raises `OSError` or `StoreError` with what to do."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    service = build(settings)
+    writer = configure_logging(
+        redaction=redactor(settings),
+        level=settings.log.level,
+        format=settings.log.format,
+        trace_ids=service.tracer.ids,
+    )
+    try:
+        await serve(service, settings.server, listen(settings.server))
+    finally:
+        await asyncio.to_thread(writer.close)
+
+
+async def serve(
+    service: Service,
+    settings: ServerSettings,
+    listener: socket.socket,
+    *,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until a signal comes or `stop` is set; returns when everything is stored and closed.
+
+    Raises `StoreError` if the service cannot start.
+    """
     config = uvicorn.Config(
         service.app,
-        host=settings.host,
-        port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
+        lifespan="off",
         timeout_graceful_shutdown=CLOSE_SECONDS,
     )
     server = SignalFreeServer(config)
-    signals = _listen_for_signals()
-    serving = asyncio.create_task(server.serve(), name="http-server")
-    first = asyncio.create_task(signals.get())
-    await asyncio.wait({serving, first}, return_when=asyncio.FIRST_COMPLETED)
-    if not serving.done():
-        draining = asyncio.create_task(_drain(service, settings, server))
-        second = asyncio.create_task(signals.get())
-        await asyncio.wait({draining, second}, return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        server.force_exit = second.done()
-        for task in (draining, second):
-            task.cancel()
-    first.cancel()
-    await serving
+    try:
+        await service.start()
+        with _stop_signals() as signals:
+            serving = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+            log.info("server.listening", url=url_of(listener))
+            await _until_told(serving, signals, stop)
+            if not serving.done():
+                server.force_exit = not await _drained(service, settings, signals)
+            server.should_exit = True
+            await serving
+    finally:
+        await service.close()
 
 
-async def _drain(service: Service, settings: ServerSettings, server: uvicorn.Server) -> None:
+async def _until_told(
+    serving: asyncio.Task[None], signals: asyncio.Queue[signal.Signals], stop: asyncio.Event | None
+) -> None:
+    """Wait for the first signal, for `stop`, or for the server to end by itself."""
+    causes = [asyncio.create_task(signals.get())]
+    if stop is not None:
+        causes.append(asyncio.create_task(_is_set(stop)))
+    await asyncio.wait({serving, *causes}, return_when=asyncio.FIRST_COMPLETED)
+    await _cancel(*causes)
+
+
+async def _is_set(stop: asyncio.Event) -> signal.Signals:
+    await stop.wait()
+    return signal.SIGTERM
+
+
+async def _drained(
+    service: Service, settings: ServerSettings, signals: asyncio.Queue[signal.Signals]
+) -> bool:
+    """Drain; False if a second signal cut it short."""
+    draining = asyncio.create_task(_drain(service, settings))
+    again = asyncio.create_task(signals.get())
+    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+    completed = draining.done()
+    await _cancel(draining, again)
+    return completed
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _drain(service: Service, settings: ServerSettings) -> None:
     log.info("server.draining", seconds=settings.drain_seconds)
     service.begin_drain()
     await asyncio.sleep(settings.drain_delay_seconds)
     await service.drain(settings.drain_seconds)
-    server.should_exit = True
 
 
-def _listen_for_signals() -> asyncio.Queue[signal.Signals]:
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[asyncio.Queue[signal.Signals]]:
     queue: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
         loop.add_signal_handler(number, queue.put_nowait, number)
-    return queue
+    try:
+        yield queue
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,25 +1,56 @@
 """Everything an operator can set, grouped, checked at start, and read by the entry points only.
 
 Sources, the first that names a value wins: command line, environment (`ORCHESTRATOR_SERVER__PORT`),
-the YAML file named by `ORCHESTRATOR_CONFIG`, the defaults below. A name that does not exist is an error.
+the YAML file named by `ORCHESTRATOR_CONFIG`, the defaults below. A name that does not exist is an error
+(`app.settings_table` finds those that pydantic-settings passes over).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ValueError("must look like https://host/path, without credentials")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    """An environment variable holds a list as `a,b`."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Group(BaseModel):
@@ -76,7 +107,7 @@ class RunSettings(Group):
         64, ge=1, description="Attempts of one run in flight at once, unless its document says less."
     )
     default_timeout_seconds: float = Field(
-        600.0, gt=0, description="Deadline of a step's calls when its document sets no timeout."
+        300.0, gt=0, description="Longest that an attempt may take when its document sets no timeout."
     )
     max_output_bytes: int = Field(
         16 * 1024 * 1024, ge=1024, description="Largest outputs of one step, as JSON."
@@ -95,9 +126,9 @@ class TemplateSettings(Group):
 class OpenAISettings(Group):
     """An instance of the OpenAI API, or of a server that speaks it."""
 
-    vendor: Literal["openai"] = "openai"
+    vendor: Literal["openai"] = Field("openai", description="The instance speaks OpenAI's API.")
     api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
-    base_url: str = Field("https://api.openai.com/v1", description="Everything before /chat/completions.")
+    base_url: HttpUrl = Field("https://api.openai.com/v1", description="Everything before /chat/completions.")
     organization: str | None = Field(None, description="OpenAI-Organization header.")
     project: str | None = Field(None, description="OpenAI-Project header.")
     max_concurrency: int = Field(256, ge=1, description="Calls to this instance in flight at once.")
@@ -107,25 +138,41 @@ class OpenAISettings(Group):
 class EchoSettings(Group):
     """Answers with what it was asked; for tests."""
 
-    vendor: Literal["echo"] = "echo"
+    vendor: Literal["echo"] = Field("echo", description="The instance repeats what it is told.")
     latency_ms: float = Field(0.0, ge=0, description="Time that an answer takes.")
 
 
 class LocalSettings(Group):
     """The packaged models of the `local` extra."""
 
-    vendor: Literal["local"] = "local"
+    vendor: Literal["local"] = Field("local", description="The instance runs the packaged models.")
     threads: int = Field(2, ge=1, description="Threads of the LLM process.")
     max_concurrency: int = Field(2, ge=1, description="Completions in flight at once.")
 
 
-ProviderSettings = Annotated[OpenAISettings | EchoSettings | LocalSettings, Field(discriminator="vendor")]
+def _vendor(value: Any) -> Any:
+    """The vendor of an instance; most instances speak OpenAI's API, so it need not be named."""
+    if isinstance(value, Mapping):
+        return value.get("vendor", "openai")
+    return getattr(value, "vendor", None)
+
+
+ProviderSettings = Annotated[
+    Annotated[OpenAISettings, Tag("openai")]
+    | Annotated[EchoSettings, Tag("echo")]
+    | Annotated[LocalSettings, Tag("local")],
+    Discriminator(
+        _vendor,
+        custom_error_type="vendor",
+        custom_error_message="vendor must be openai (also for servers that speak its API), echo or local",
+    ),
+]
 
 
 class ActionSettings(Group):
     """What `action` steps do."""
 
-    webhook_url: str | None = Field(
+    webhook_url: HttpUrl | None = Field(
         None, description="Where actions without a built-in meaning are POSTed; none: they are recorded."
     )
 
@@ -134,7 +181,7 @@ class EgressSettings(Group):
     """Where documents may make the service connect to."""
 
     allow_private: bool = Field(False, description="Allow loopback and private networks.")
-    allowed_hosts: tuple[str, ...] = Field(
+    allowed_hosts: Listed = Field(
         (), description="Names and patterns (*.example.com) that are allowed; empty allows every public host."
     )
 
@@ -181,23 +228,24 @@ class Settings(BaseSettings):
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")
-    def _openness(self) -> Settings:
+    def _works_together(self) -> Settings:
         if not self.server.is_loopback and not self.server.allow_open:
             raise ValueError(
                 f"server.host {self.server.host!r} is reachable from other machines and this version has no "
                 "authentication; listen on 127.0.0.1, or set ORCHESTRATOR_SERVER__ALLOW_OPEN=true"
             )
+        self.all_providers()
         return self
 
     def all_providers(self) -> dict[str, ProviderSettings]:
         """The default instances, overridden and extended by the configured ones.
 
         The default `openai` instance takes `OPENAI_API_KEY` and `OPENAI_BASE_URL`, as OpenAI's own
-        clients do, where the settings do not say otherwise.
+        clients do, where the settings do not say otherwise. Raises `ValueError` for a URL that is none.
         """
         providers = {**default_providers(), **self.providers}
         openai = providers["openai"]
-        if "openai" not in self.providers and isinstance(openai, OpenAISettings):
+        if isinstance(openai, OpenAISettings):
             providers["openai"] = _from_vendor_variables(openai)
         return providers
 
@@ -214,13 +262,38 @@ class Settings(BaseSettings):
         path = os.environ.get(CONFIG_VARIABLE)
         if not path:
             return init_settings, env_settings
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _from_file(Path(path)))
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file. Raises `ValueError` with what to do."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"the file {str(path)!r} of {CONFIG_VARIABLE} cannot be read: {error.strerror}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        place = f" (line {where.line + 1}, column {where.column + 1})" if where else ""
+        raise ValueError(f"the file {str(path)!r} of {CONFIG_VARIABLE} is not valid YAML{place}") from error
+    if isinstance(content, dict | None):
+        return content or {}
+    raise ValueError(f"the file {str(path)!r} of {CONFIG_VARIABLE} must hold groups such as server: {{…}}")
 
 
 def _from_vendor_variables(openai: OpenAISettings) -> OpenAISettings:
+    """Fill in what the settings leave open. Raises `ValueError` for a base URL that is none."""
     changes: dict[str, object] = {}
-    if key := os.environ.get("OPENAI_API_KEY"):
+    if "api_key" not in openai.model_fields_set and (key := os.environ.get("OPENAI_API_KEY")):
         changes["api_key"] = SecretStr(key)
-    if url := os.environ.get("OPENAI_BASE_URL"):
-        changes["base_url"] = url
+    if "base_url" not in openai.model_fields_set and (url := os.environ.get("OPENAI_BASE_URL")):
+        changes["base_url"] = _openai_base_url(url)
     return openai.model_copy(update=changes)
+
+
+def _openai_base_url(url: str) -> str:
+    try:
+        return _http_url(url)
+    except ValueError as error:
+        raise ValueError(f"OPENAI_BASE_URL {error}") from None

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from app.settings import EchoSettings, LocalSettings, OpenAISettings, Settings
+from app.settings import CONFIG_VARIABLE, EchoSettings, LocalSettings, OpenAISettings, Settings
 
 PREFIX = "ORCHESTRATOR"
 
 
 def settings_table() -> str:
     """One setting a line: variable, default, meaning."""
-    rows = [("ORCHESTRATOR_CONFIG", "", "YAML file with settings.")]
-    rows += _rows(Settings, (PREFIX,))
+    rows = [(CONFIG_VARIABLE, "", "YAML file with settings."), *_rows(Settings, (PREFIX,))]
     for model in (OpenAISettings, EchoSettings, LocalSettings):
-        rows += _rows(model, (PREFIX, "_PROVIDERS", "<name>"))
+        rows += _rows(model, (PREFIX, "_PROVIDERS", f"<{_default(model.model_fields['vendor'])}>"))
     rows += [
         ("OPENAI_API_KEY", "", "Key of the default openai instance."),
         ("OPENAI_BASE_URL", "", "Base URL of the default openai instance."),
@@ -29,6 +28,26 @@ def settings_table() -> str:
         f"{name:<{name_width}}  {default:<{default_width}}  {meaning}".rstrip()
         for name, default, meaning in rows
     )
+
+
+def unknown_variable(environment: Mapping[str, str]) -> str | None:
+    """What to do about a variable that looks like a setting and is none; None if there is no such one.
+
+    Within a group pydantic-settings refuses unknown names itself; it passes over names whose first word
+    is no group. Other programs may own variables with this prefix (Kubernetes does, for a service of that
+    name), so one is only taken for a setting if it has the separator of groups or lacks just its group.
+    """
+    known = [name for name, _, _ in _rows(Settings, (PREFIX,))]
+    for variable, value in environment.items():
+        first, separator, _ = variable.upper().removeprefix(f"{PREFIX}_").partition("__")
+        if not variable.upper().startswith(f"{PREFIX}_") or first.lower() in Settings.model_fields:
+            continue
+        grouped = next((name for name in known if name.endswith(f"__{first}")), None)
+        if grouped and not separator and not value.startswith("tcp://"):
+            return f"{variable} is no setting; did you mean {grouped}?"
+        if separator:
+            return f"{variable} is no setting; `llm-orchestrator settings` lists all there are"
+    return None
 
 
 def _rows(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
@@ -47,7 +66,7 @@ def _variable(path: tuple[str, ...]) -> str:
 
 def _group(field: FieldInfo) -> type[BaseModel] | None:
     annotation = field.annotation
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not SecretStr:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return None
 

@@ -8,7 +8,7 @@ template is never rendered a second time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
@@ -53,6 +53,11 @@ class Scope(Protocol):
     @property
     def steps(self) -> Mapping[str, tuple[str, ...]]:
         """Step ids, each with its output names (the kind's own and the author's)."""
+        ...
+
+    @property
+    def givers(self) -> Mapping[str, Sequence[str]]:
+        """Names that authors gave to outputs, each with the ids of the steps that have it."""
         ...
 
 

@@ -135,7 +135,7 @@ def _reference(value: Any, scope: Scope) -> Any:
         return _template("outputs", value)
     if value in scope.inputs:
         return _template("inputs", value)
-    owners = [step for step, names in scope.steps.items() if value in names]
+    owners = scope.givers.get(value, ())
     if len(owners) == 1:
         return _template("steps", owners[0], value)
     first, *rest = value.split(".")

@@ -239,3 +239,11 @@ class FakeScope:
 
     inputs: frozenset[str] = frozenset()
     steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def givers(self) -> Mapping[str, Sequence[str]]:
+        givers: dict[str, list[str]] = {}
+        for step, names in self.steps.items():
+            for name in names:
+                givers.setdefault(name, []).append(step)
+        return givers
