@@ -10,9 +10,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
+import structlog
 from fastapi import FastAPI
 
 from app.api.app import create_api
@@ -33,6 +34,7 @@ from app.observability.metrics import Metrics
 from app.observability.recorder import NoMetrics, Recorder
 from app.observability.tracing import Tracer, make_tracer
 from app.ports.clock import Clock
+from app.ports.errors import StoreError
 from app.ports.lock import ExecutorLock
 from app.ports.runs import Store
 from app.providers.echo import EchoConfig
@@ -47,6 +49,7 @@ from app.services.runs import RunService
 from app.services.workflows import WorkflowService
 from app.settings import EchoSettings, LocalSettings, OpenAISettings, ProviderSettings, Settings
 from app.steps.registry import STEP_KINDS
+from app.stores.expiry import KEEP_SECONDS
 from app.stores.file_lock import FileLock
 from app.stores.sql.sqlite import SqliteStore
 from app.stores.vectors import EmbeddedVectorStore
@@ -55,6 +58,9 @@ from app.templating.renderer import Renderer
 
 VECTORS_FILE = "vectors.db"
 MIB = 2**20
+PRUNE_SECONDS = 3600.0
+
+log = structlog.get_logger(__name__)
 
 
 class SystemClock:
@@ -94,7 +100,9 @@ class Service:
     renderer: Renderer
     lag: LoopLag
     tracer: Tracer
+    clock: Clock
     drain_seconds: float
+    background: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
         """Open what is durable, then take up runs. Raises `StoreError` with what to do."""
@@ -102,6 +110,18 @@ class Service:
         await self.vectors.open()
         self.lag.start()
         await self.engine.start()
+        # The first call to a provider should not have to load the HTTP client.
+        self.background.add(asyncio.create_task(self.providers.warm(), name="warm-providers"))
+        self.background.add(asyncio.create_task(self._prune(), name="prune"))
+
+    async def _prune(self) -> None:
+        """Forget idempotency keys that have expired, now and then."""
+        while True:
+            await asyncio.sleep(PRUNE_SECONDS)
+            try:
+                await self.store.idempotency.prune(self.clock.now() - KEEP_SECONDS)
+            except StoreError:
+                log.warning("prune.failed", exc_info=True)
 
     def begin_drain(self) -> None:
         """Turn readiness false and end event streams; runs go on."""
@@ -114,6 +134,9 @@ class Service:
 
     async def close(self) -> None:
         """Release everything, in the order of dependence."""
+        for task in self.background:
+            task.cancel()
+        await asyncio.gather(*self.background, return_exceptions=True)
         await self.drain(0.0)
         await self.providers.aclose()
         await self.renderer.close()
@@ -169,6 +192,7 @@ class _Wiring:
             renderer=self.renderer,
             lag=self.lag,
             tracer=self.tracer,
+            clock=self.clock,
             drain_seconds=self.settings.server.drain_seconds,
         )
         app.state.service = service

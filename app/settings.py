@@ -146,7 +146,9 @@ class LocalSettings(Group):
     """The packaged models of the `local` extra."""
 
     vendor: Literal["local"] = Field("local", description="The instance runs the packaged models.")
-    threads: int = Field(2, ge=1, description="Threads of the LLM process.")
+    threads: int | None = Field(
+        None, ge=1, description="Threads of the LLM process; none: all cores but one, at most four."
+    )
     max_concurrency: int = Field(2, ge=1, description="Completions in flight at once.")
 
 

@@ -36,6 +36,9 @@ class Services(Protocol):
     """The outside world as steps see it. Unknown names raise `PermanentError("unknown_provider")`."""
 
     http: HttpClient
+    """For URLs of documents, under the egress policy."""
+    operator_http: HttpClient
+    """For URLs of the operator's configuration alone: no policy, no redirects."""
     action_webhook: str | None
     """Where actions without a built-in meaning are delivered; None: they are logged and recorded."""
 

@@ -71,6 +71,10 @@ class EgressPolicy:
         literal = _literal(host)
         if literal is not None:
             self.check_address(literal, host=host)
+        elif NUMERIC.fullmatch(host.rpartition(".")[2]):
+            raise PermanentError(
+                "invalid_request", f"{host!r} is an unusual way to write an address; write it as 192.0.2.1"
+            )
 
     def check_address(self, address: str | Address, *, host: str) -> None:
         """Raise `PermanentError` of class egress_denied unless `host` may be reached at this address."""
@@ -177,6 +181,8 @@ def _networks_v6(*blocks: str) -> tuple[ipaddress.IPv6Network, ...]:
     return tuple(ipaddress.IPv6Network(block) for block in blocks)
 
 
+NUMERIC: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
+"""The last label of what resolvers take for an IPv4 address (WHATWG URL, section 3.5)."""
 UNSAFE: Final = re.compile(r"[\x00-\x20\x7f\\]")
 PRIVATE_V4: Final = _networks_v4(
     "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic_core import PydanticCustomError
 
 from app.ports.errors import PermanentError
-from app.ports.http import HttpRequest
+from app.ports.http import HttpClient, HttpRequest
 from app.ports.problems import Problem, pointer
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
@@ -101,6 +101,7 @@ class ActionKind(BaseKind):
     async def execute(self, config: ActionConfig, context: StepContext) -> StepOutcome:
         """Log, record or deliver."""
         parameters = config.merged
+        client = context.services.http
         match config.action:
             case "log":
                 _log(config.action, parameters, context)
@@ -111,12 +112,12 @@ class ActionKind(BaseKind):
                 url: str | None = _notify_url(parameters)
                 parameters = {name: value for name, value in parameters.items() if name != "url"}
             case _:
-                url = context.services.action_webhook
+                url, client = context.services.action_webhook, context.services.operator_http
         if url is None:
             emitted = _event(config.action, parameters)
             _log(config.action, parameters, context)
             return _outcome(config.action, delivered=False, emitted=emitted)
-        await _deliver(url, config.action, parameters, context)
+        await _deliver(client, url, config.action, parameters, context)
         return _outcome(config.action, delivered=True)
 
 
@@ -163,7 +164,9 @@ def _notify_url(parameters: Mapping[str, Any]) -> str:
         raise PermanentError("invalid_request", f"the 'url' of 'notify' {reason}") from None
 
 
-async def _deliver(url: str, action: str, parameters: Mapping[str, Any], context: StepContext) -> None:
+async def _deliver(
+    client: HttpClient, url: str, action: str, parameters: Mapping[str, Any], context: StepContext
+) -> None:
     call = context.call
     envelope = {
         "action": action,
@@ -173,7 +176,7 @@ async def _deliver(url: str, action: str, parameters: Mapping[str, Any], context
         "step": call.path,
         "idempotency_key": call.idempotency_key,
     }
-    response = await context.services.http.send(
+    response = await client.send(
         HttpRequest(
             method="POST",
             url=url,

@@ -187,6 +187,7 @@ class FakeServices:
     """One of everything, each under the name `own`."""
 
     http: HttpClient = field(default_factory=FakeHttp)
+    operator_http: HttpClient = field(default_factory=FakeHttp)
     action_webhook: str | None = None
     chat_model: ChatModel = field(default_factory=FakeChat)
     embeddings: Embedder = field(default_factory=FakeEmbedder)

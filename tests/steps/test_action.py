@@ -60,7 +60,9 @@ async def test_a_url_is_checked_again_when_it_is_rendered(document: dict[str, An
 async def test_a_webhook_that_does_not_take_it_fails_the_step(status: int, error: type[Exception]) -> None:
     client = FakeHttp(HttpResponse(status=status, headers={"retry-after": "9"}, content=b""))
     with pytest.raises(error, match=r"webhook at 'hooks\.example\.com'") as raised:
-        await run(ActionKind(), {"action": "publish"}, FakeServices(http=client, action_webhook=HOOK))
+        await run(
+            ActionKind(), {"action": "publish"}, FakeServices(operator_http=client, action_webhook=HOOK)
+        )
     assert "canary" not in str(raised.value)
 
 
@@ -82,7 +84,7 @@ async def test_parameters_that_are_no_json_fail_for_good() -> None:
 async def test_an_action_without_a_meaning_goes_to_the_operators_webhook() -> None:
     client = FakeHttp()
     document = {"action": "queue_review", "parameters": {"queue": "a", "text": "{{ raw }}"}, "queue": "b"}
-    outcome = await run(ActionKind(), document, FakeServices(http=client, action_webhook=HOOK))
+    outcome = await run(ActionKind(), document, FakeServices(operator_http=client, action_webhook=HOOK))
 
     request = client.requests[0]
     assert (request.method, request.url) == ("POST", HOOK)
@@ -125,7 +127,7 @@ async def test_without_a_webhook_an_action_is_logged_and_recorded(action: str) -
 async def test_emit_records_an_event_and_calls_nobody() -> None:
     client = FakeHttp()
     outcome = await run(
-        ActionKind(), {"action": "emit", "score": 5}, FakeServices(http=client, action_webhook=HOOK)
+        ActionKind(), {"action": "emit", "score": 5}, FakeServices(operator_http=client, action_webhook=HOOK)
     )
 
     assert outcome.emitted == ({"action": "emit", "parameters": {"score": 5}},)

@@ -1,0 +1,107 @@
+"""What the adapters of vendors with a JSON API share: one instance's address, credentials and limits.
+
+Nothing here knows a vendor. Credentials are asked for when a request is sent, go to the instance's own
+origin only (redirects are not followed), and are cut out of every text that comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from app.ports.http import HttpResponse
+from app.providers.decoding import ACCEPT_ENCODING
+from app.providers.transport import Call, StreamedAnswer, Transport
+
+USER_AGENT: Final = "llm-orchestrator"
+LONGEST_QUOTE: Final = 300
+"""Characters of a vendor's own message that are passed on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A secret header: `prefix` and the secret make its value (`Authorization: Bearer …`)."""
+
+    header: str
+    secret: SecretStr
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where an instance is and what every request to it carries. `timeout_seconds` caps each call's own."""
+
+    instance: str
+    base_url: str
+    timeout_seconds: float
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    credentials: tuple[Credential, ...] = ()
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
+            raise ValueError(
+                f"the base URL of instance {self.instance!r} must look like https://host/path, "
+                "without credentials or a query"
+            )
+
+
+class JsonApi:
+    """Posts JSON to one instance."""
+
+    def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
+        self.instance = endpoint.instance
+        self._transport = transport
+        self._endpoint = endpoint
+        self._who = f"instance {endpoint.instance!r}"
+        self._base = endpoint.base_url.rstrip("/")
+        self._headers = {
+            "user-agent": USER_AGENT,
+            "accept": "application/json",
+            "accept-encoding": ACCEPT_ENCODING,
+            "content-type": "application/json",
+            **{name.lower(): value for name, value in endpoint.headers.items()},
+        }
+
+    async def post(
+        self, path: str, body: bytes, *, headers: Mapping[str, str], timeout_seconds: float
+    ) -> HttpResponse:
+        """Post to `base_url + path` and read the whole answer, whatever its status.
+
+        Raises `PermanentError` (too_large) or `TemporaryError` (connection, timeout, server_error).
+        """
+        return await self._transport.exchange(self._call(path, body, headers, timeout_seconds))
+
+    def stream(
+        self, path: str, body: bytes, *, headers: Mapping[str, str], timeout_seconds: float
+    ) -> AbstractAsyncContextManager[StreamedAnswer]:
+        """Post, and read the answer as it arrives; leaving the context aborts what is left of it."""
+        wanted = {"accept": "text/event-stream", **headers}
+        return self._transport.stream(self._call(path, body, wanted, timeout_seconds))
+
+    def quote(self, text: object) -> str:
+        """A vendor's own words, fit to be shown: short, on one line and without our credentials."""
+        words = " ".join(str(text).split())
+        for credential in self._endpoint.credentials:
+            secret = credential.secret.get_secret_value()
+            if secret:
+                words = words.replace(secret, "[secret]")
+        return words if len(words) <= LONGEST_QUOTE else words[:LONGEST_QUOTE] + "…"
+
+    def _call(self, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float) -> Call:
+        sent = {**self._headers, **headers}
+        for credential in self._endpoint.credentials:
+            sent[credential.header.lower()] = credential.prefix + credential.secret.get_secret_value()
+        return Call(
+            method="POST",
+            url=self._base + path,
+            who=self._who,
+            timeout_seconds=min(timeout_seconds, self._endpoint.timeout_seconds),
+            headers=sent,
+            content=body,
+        )

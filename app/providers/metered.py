@@ -1,0 +1,133 @@
+"""Counts and traces calls to models. A wrapper around `ChatModel` and `Embedder`.
+
+Labels are the instance's name and the model that was asked for; the status is `success`, the error's
+class, or `cancelled`. Nothing of prompts and answers goes anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from app.observability.tracing import CallSpan, Operation, Tracer
+from app.ports.errors import CallError
+from app.ports.models import (
+    CallContext,
+    ChatDelta,
+    ChatModel,
+    ChatRequest,
+    ChatResult,
+    Embedder,
+    EmbedRequest,
+    EmbedResult,
+    Usage,
+)
+from app.providers.streams import ended
+
+
+class CallRecorder(Protocol):
+    """What is counted about calls; a part of `app.observability.recorder.Recorder`."""
+
+    def llm_request(self, provider: str, model: str, status: str, seconds: float) -> None:
+        """A call ended."""
+        ...
+
+    def llm_tokens(self, provider: str, model: str, type: str, count: int) -> None:
+        """Tokens were billed; type `input`, `output`, `cached` or `reasoning`."""
+        ...
+
+    def error(self, error_type: str, component: str) -> None:
+        """A call failed."""
+        ...
+
+
+class Meter:
+    """Observes the calls of one instance."""
+
+    def __init__(self, provider: str, recorder: CallRecorder, tracer: Tracer) -> None:
+        self._provider = provider
+        self._recorder = recorder
+        self._tracer = tracer
+
+    @contextmanager
+    def call(self, operation: Operation, model: str) -> Iterator[CallSpan]:
+        """One call: from here to the end of the block."""
+        started = time.perf_counter()
+        status = "success"
+        try:
+            with self._tracer.call(operation, self._provider, model) as span:
+                yield span
+        except CallError as error:
+            status = error.error_class
+            self._recorder.error(status, "provider")
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            status = "cancelled"
+            raise
+        except BaseException:
+            status = "internal"
+            raise
+        finally:
+            self._recorder.llm_request(self._provider, model, status, time.perf_counter() - started)
+
+    def billed(self, model: str, usage: Usage) -> None:
+        """Count the tokens of an answer."""
+        counts = {
+            "input": usage.input_tokens,
+            "output": usage.output_tokens,
+            "cached": usage.cached_tokens,
+            "reasoning": usage.reasoning_tokens,
+        }
+        for kind, count in counts.items():
+            if count:
+                self._recorder.llm_tokens(self._provider, model, kind, count)
+
+
+class MeteredChat:
+    """A `ChatModel` whose calls are observed."""
+
+    def __init__(self, inner: ChatModel, meter: Meter) -> None:
+        self._inner = inner
+        self._meter = meter
+
+    async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
+        """See `ChatModel`."""
+        with self._meter.call("chat", request.model) as span:
+            result = await self._inner.complete(request, context)
+            self._note(span, request, result)
+        return result
+
+    async def stream(
+        self, request: ChatRequest, context: CallContext
+    ) -> AsyncIterator[ChatDelta | ChatResult]:
+        """See `ChatModel`. The duration is that of the whole stream."""
+        with self._meter.call("chat", request.model) as span:
+            async with ended(self._inner.stream(request, context)) as items:
+                async for item in items:
+                    if isinstance(item, ChatResult):
+                        self._note(span, request, item)
+                    yield item
+
+    def _note(self, span: CallSpan, request: ChatRequest, result: ChatResult) -> None:
+        span.answered(model=result.model, finish_reason=result.finish_reason, usage=result.usage)
+        self._meter.billed(request.model, result.usage)
+
+
+class MeteredEmbedder:
+    """An `Embedder` whose calls are observed."""
+
+    def __init__(self, inner: Embedder, meter: Meter) -> None:
+        self._inner = inner
+        self._meter = meter
+        self.max_batch = inner.max_batch
+
+    async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
+        """See `Embedder`."""
+        with self._meter.call("embeddings", request.model) as span:
+            result = await self._inner.embed(request, context)
+            span.answered(model=result.model, usage=result.usage)
+            self._meter.billed(request.model, result.usage)
+        return result
