@@ -51,6 +51,7 @@ from app.settings import EchoSettings, LocalSettings, OpenAISettings, ProviderSe
 from app.steps.registry import STEP_KINDS
 from app.stores.expiry import KEEP_SECONDS
 from app.stores.file_lock import FileLock
+from app.stores.recent import RecentWorkflows
 from app.stores.sql.sqlite import SqliteStore
 from app.stores.vectors import EmbeddedVectorStore
 from app.templating.limits import RenderLimits
@@ -125,7 +126,7 @@ class Service:
 
     def begin_drain(self) -> None:
         """Turn readiness false and end event streams; runs go on."""
-        self.api.closing.set()
+        self.api.close()
 
     async def drain(self, grace_seconds: float) -> None:
         """Let runs end for that long and hand the rest over; harmless when done already."""
@@ -167,6 +168,7 @@ class _Wiring:
         )
         store = use.store or SqliteStore(settings.data_dir, observer=self.recorder, now=self.clock.now)
         self.store = use.around_store(store)
+        self.store.workflows = RecentWorkflows(self.store.workflows, monotonic=time.monotonic)
         self.vectors = EmbeddedVectorStore(settings.data_dir / VECTORS_FILE)
         self.providers = self._providers()
         self.renderer = Renderer(_render_limits(settings), workers=settings.templates.workers)

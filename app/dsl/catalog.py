@@ -15,6 +15,8 @@ from app.dsl.compiler import compile_workflow
 from app.dsl.limits import LoadLimits
 from app.dsl.loader import Format, LoadedDocument, load_document
 from app.dsl.policies import PlanDefaults
+from app.ports.errors import DefinitionInvalid
+from app.ports.problems import Problem
 from app.ports.runs import Definition
 from app.steps.kind import StepKind
 
@@ -52,12 +54,22 @@ class Catalog:
         digest = _digest(source, format)
         if digest is not None and (known := self._known(digest)) is not None:
             return known
-        if isinstance(source, (bytes, str)):
+        if isinstance(source, Mapping):
+            self._check_size(source)
+        elif isinstance(source, (bytes, str)):
             source = load_document(source, limits=self._limits, format=format)
         workflow = self._compile(source)
         if digest is not None:
             self._spellings.put(digest, workflow.definition.hash)
         return workflow
+
+    def _check_size(self, document: Mapping[str, Any]) -> None:
+        """A value that was parsed elsewhere is held to the size that a text is held to."""
+        size = len(orjson.dumps(document))
+        if size > self._limits.max_bytes:
+            detail = f"the document takes {size:,} bytes, more than the {self._limits.max_bytes:,} allowed"
+            hint = "move data out of the definition, into the run's inputs"
+            raise DefinitionInvalid([Problem(pointer="", detail=detail, hint=hint)])
 
     def by_definition(self, definition: Definition) -> CompiledWorkflow:
         """The workflow of a stored definition. Raises `DefinitionInvalid` for one no longer understood."""

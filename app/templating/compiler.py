@@ -157,7 +157,7 @@ class _Compilation:
                 source = as_template(source)
             self._tokens += measure(self._sandbox, source) + TEMPLATE_TOKENS
             if self._tokens > MAX_TREE_TOKENS:
-                raise Refused([_TOO_MANY])  # noqa: TRY301
+                raise Refused([_TOO_MANY])  # noqa: TRY301  # as above
             loaded = read(self._sandbox, source, use, self._names)
         except Refused as refused:
             self._report(at, refused.findings)

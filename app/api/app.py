@@ -1,0 +1,88 @@
+"""The application factory: routes, middleware order, error handlers. Wiring is the composition root's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.handlers import install_handlers
+from app.api.health import health_router
+from app.api.middleware import Bounded, Guarded, Identified
+from app.api.openapi import openapi_document
+from app.api.services import ApiServices
+from app.api.v1.event_responses import StreamLimits
+from app.api.v1.run_events import run_events_router
+from app.api.v1.runs import runs_router
+from app.api.v1.submissions import submissions_router
+from app.api.v1.workflows import workflows_router
+from app.services.principal import Principal
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+OPENAPI_PATH: Final = "/openapi.json"
+LOCAL_TENANT: Final = "default"
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+VERSION: Final = "0.1.0"
+
+
+def local_operator() -> Principal:
+    """Who every caller is while callers do not authenticate."""
+    return Principal(tenant=LOCAL_TENANT, subject="local", roles=frozenset({"admin"}))
+
+
+def create_api(
+    services: ApiServices,
+    *,
+    lifespan: Lifespan | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    streams: StreamLimits | None = None,
+    principal: Principal | None = None,
+    version: str = VERSION,
+) -> FastAPI:
+    """The ASGI application. `lifespan` opens and closes what the services stand on."""
+    app = FastAPI(
+        version=version,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # FastAPI's own telemetry reads the environment; `app.observability` does this instead
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
+        middleware=[
+            Middleware(Identified),
+            Middleware(Guarded),
+            Middleware(Bounded, max_body_bytes=max_body_bytes),
+        ],
+    )
+    app.state.services = services
+    app.state.principal = principal or local_operator()
+    app.state.stream_limits = streams or StreamLimits()
+    for router in (
+        submissions_router(),
+        runs_router(),
+        run_events_router(),
+        workflows_router(),
+        health_router(),
+    ):
+        # flat, not included: matching an included router costs twice as much on every request
+        app.router.routes.extend(router.routes)
+    app.get(OPENAPI_PATH, include_in_schema=False)(_openapi)
+    install_handlers(app)
+    return app
+
+
+async def _openapi(request: Request) -> Response:
+    return Response(orjson.dumps(openapi_document(request.app)), media_type="application/json")
+
+
+def openapi_json(app: FastAPI) -> str:
+    """The OpenAPI document as it is kept in `docs/`: stable, readable, ends with a newline."""
+    document: dict[str, Any] = openapi_document(app)
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() + "\n"

@@ -1,0 +1,139 @@
+"""What happens to every request before routing and to every response after it. Plain ASGI, no tasks.
+
+Order, outermost first: `Identified` names the request and adds the security headers, `Guarded` turns
+faults into problems, `Bounded` refuses bodies that are too large or encoded before anything reads them.
+What does not belong here: routes, permissions, metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import structlog
+import uuid_utils
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import Refusal, Refused, plain_refusal, problem_response
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+"""Sent with every response; one that sets a header of these itself keeps its own."""
+
+
+class Identified:
+    """Gives every request an id: the caller's `X-Request-ID` if it is a plain token, else a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = _header(scope, b"x-request-id")
+        request_id = given if given and REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7()).encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message["headers"] = list(message.get("headers", ()))
+                set_already = {name for name, _ in headers}
+                headers.extend(header for header in SECURITY_HEADERS if header[0] not in set_already)
+                headers.append((b"x-request-id", request_id))
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=scope["state"]["request_id"]):
+            await self.app(scope, receive, send_named)
+
+
+class Guarded:
+    """Turns what nobody expected into a problem that tells nothing but the request's id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noting)
+        except Exception:
+            log.exception("request.crashed", method=scope["method"], path=scope["path"])
+            if started:
+                raise
+            detail = "the service hit an internal error; report the request_id to its operator"
+            await problem_response(plain_refusal(500, detail), scope)(scope, receive, send)
+
+
+class Bounded:
+    """Refuses request bodies beyond a size (413) and encoded ones (415) before they are read."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self.app = app
+        self._max = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await problem_response(refusal, scope)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > self._max:
+                    raise Refused(self._too_large())
+            return message
+
+        await self.app(scope, receive_bounded, send)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        encoding = _header(scope, b"content-encoding")
+        if encoding is not None and encoding.strip().lower() != b"identity":
+            return plain_refusal(415, "encoded bodies are not accepted; send it without Content-Encoding")
+        length = _header(scope, b"content-length")
+        if length is None:
+            return None
+        if not length.isdigit():
+            return plain_refusal(400, "Content-Length must be a whole number of bytes")
+        return self._too_large() if int(length[:20]) > self._max else None
+
+    def _too_large(self) -> Refusal:
+        return Refusal(
+            status=413,
+            code="content_too_large",
+            title="The body is too large",
+            detail=f"bodies may have at most {self._max:,} bytes; send less",
+        )
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            found: bytes = value
+            return found
+    return None

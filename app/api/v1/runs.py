@@ -1,0 +1,193 @@
+"""Runs over HTTP: list, read, cancel. A handler parses, calls a service and returns bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, get_args
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.auth import CanControlRuns, CanReadRuns
+from app.api.bodies import StrictRoute
+from app.api.negotiation import tags_of
+from app.api.responses import REPLAYED, answer_response, bodyless, problems, success
+from app.api.services import Services
+from app.api.terms import KeyHeader, idempotency_of
+from app.api.v1 import examples
+from app.api.v1.parameters import Cursor, IfNoneMatch, Limit, RunId, Time, one_of, split
+from app.api.v1.rendering import (
+    JSON,
+    render_receipt,
+    render_run,
+    render_runs,
+    run_path,
+)
+from app.api.v1.schemas.runs import (
+    LABEL_NAME,
+    CancelReceipt,
+    CancelRun,
+    Run,
+    RunList,
+    WorkflowName,
+)
+from app.engines.engine import CancelReceipt as Receipt
+from app.ports.runs import RunFilter, RunStatus
+from app.services.idempotency import Answer
+
+INCLUDES: Final = ("outputs", "attempts")
+LABEL_FILTER: Final = LABEL_NAME[:-1] + r":[^\x00-\x1f]{0,256}$"
+_SEQ_TAG: Final = re.compile(r'"([0-9]{1,9})[".]')
+
+
+def runs_router() -> APIRouter:
+    """The routes of runs."""
+    router = APIRouter(route_class=StrictRoute, tags=["runs"])
+    router.get(
+        "/v1/runs",
+        operation_id="list_runs",
+        summary="List runs, newest first",
+        response_class=Response,
+        responses={
+            200: success("A page of runs", RunList, examples.RUN_LIST, headers=("Link",)),
+            **problems(400, 403, 422),
+        },
+    )(_list_runs)
+    router.get(
+        "/v1/runs/{run_id}",
+        operation_id="get_run",
+        summary="Read a run",
+        response_class=Response,
+        responses={
+            200: success("The run with its steps", Run, examples.RUN, headers=("ETag",)),
+            304: bodyless("The caller has it already", headers=("ETag",)),
+            **problems(403, 404, 422),
+        },
+    )(_get_run)
+    router.post(
+        "/v1/runs/{run_id}/cancel",
+        operation_id="cancel_run",
+        summary="Cancel a run",
+        status_code=202,
+        response_class=Response,
+        responses={
+            202: success(
+                "It is ending", CancelReceipt, examples.CANCEL_RECEIPT, headers=("Location", REPLAYED)
+            ),
+            **problems(400, 403, 404, 409, 413, 415, 422, 503),
+        },
+    )(_cancel_run)
+    return router
+
+
+# --- read ---------------------------------------------------------------------------------------------
+
+
+async def _list_runs(
+    *,
+    request: Request,
+    services: Services,
+    principal: CanReadRuns,
+    status: Annotated[
+        list[Annotated[str, Field(pattern=one_of(get_args(RunStatus)))]] | None,
+        Query(description="One or several, by commas or repetition", examples=[["failed,timed_out"]]),
+    ] = None,
+    workflow: Annotated[WorkflowName | None, Query(description="Name of the workflow")] = None,
+    label: Annotated[
+        list[Annotated[str, Field(pattern=LABEL_FILTER)]] | None,
+        Query(max_length=16, description="`name:value`; every one must match", examples=[["team:search"]]),
+    ] = None,
+    created_after: Annotated[Time | None, Query(description="Created later than this")] = None,
+    created_before: Annotated[Time | None, Query(description="Created earlier than this")] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """Pages are stable: runs created meanwhile do not move what a cursor continues."""
+    wanted = RunFilter(
+        statuses=split(status),
+        workflow=workflow,
+        labels=dict(_label(pair) for pair in label or ()),
+        created_after=created_after.timestamp() if created_after else None,
+        created_before=created_before.timestamp() if created_before else None,
+    )
+    page = await services.runs.list(principal, wanted, limit=limit, cursor=cursor)
+    return Response(
+        render_runs(page.items, page.next_cursor),
+        headers=next_link(request, page.next_cursor),
+        media_type=JSON,
+    )
+
+
+def _label(pair: str) -> tuple[str, str]:
+    name, _, value = pair.partition(":")
+    return name, value
+
+
+def next_link(request: Request, cursor: str | None) -> dict[str, str]:
+    """The `Link` header to the next page (RFC 8288)."""
+    if cursor is None:
+        return {}
+    query = request.url.include_query_params(cursor=cursor).query
+    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}
+
+
+async def _get_run(
+    services: Services,
+    principal: CanReadRuns,
+    run_id: RunId,
+    include: Annotated[
+        list[Annotated[str, Field(pattern=one_of(INCLUDES))]] | None,
+        Query(description="`outputs` of the steps, `attempts` of the steps", examples=[["outputs,attempts"]]),
+    ] = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The run as its journal says, with every step. Its `ETag` changes with every event of the run."""
+    parts = split(include)
+    known = _known_seq(if_none_match, parts)
+    if known and await services.runs.is_at(principal, run_id, known):
+        return Response(status_code=304, headers=_validators(known, parts))
+    view = await services.runs.get(principal, run_id)
+    return Response(render_run(view, parts), headers=_validators(view.seq, parts), media_type=JSON)
+
+
+def _validators(seq: int, include: frozenset[str]) -> dict[str, str]:
+    return {"ETag": _tag(seq, include), "Cache-Control": "private, no-cache"}
+
+
+def _tag(seq: int, include: frozenset[str]) -> str:
+    return f'"{".".join([str(seq), *sorted(include)])}"'
+
+
+def _known_seq(if_none_match: str | None, include: frozenset[str]) -> int | None:
+    """The journal's seq that the caller has seen with these parts."""
+    for tag in tags_of(if_none_match):
+        match = _SEQ_TAG.match(tag)
+        if match is not None and tag == _tag(int(match[1]), include):
+            return int(match[1])
+    return None
+
+
+# --- control ------------------------------------------------------------------------------------------
+
+
+async def _cancel_run(
+    *,
+    request: Request,
+    services: Services,
+    principal: CanControlRuns,
+    run_id: RunId,
+    body: CancelRun | None = None,
+    idempotency_key: KeyHeader = None,
+) -> Response:
+    """Ends a run early. Calls in flight are aborted; what completed stays completed."""
+
+    def answer(receipt: Receipt) -> Answer:
+        headers = {"Location": run_path(run_id)}
+        return Answer(status_code=202, body=render_receipt(run_id, receipt), headers=headers)
+
+    key = await idempotency_of(request, idempotency_key)
+    reason = body.reason if body else None
+    given, replayed = await services.runs.cancel(principal, run_id, reason=reason, receipt=answer, key=key)
+    return answer_response(given, replayed=replayed, media_type=JSON)

@@ -1,0 +1,238 @@
+"""What a use case can refuse, each with the status, code and title that callers see.
+
+    ServiceError
+    ├── MalformedRequest          400  a body, cursor or header cannot be read
+    ├── PermissionDenied          403  the caller's roles do not allow it
+    ├── NotFound                  404  RunNotFound, WorkflowNotFound
+    ├── Conflict                  409  RunNotActive, VersionTaken, WorkflowInUse, IdempotencyKeyInUse
+    ├── VersionMismatch           412  the `If-Match` condition does not hold
+    ├── Unprocessable             422  DefinitionRejected, InputsRejected, IdempotencyKeyReused
+    ├── TooManyRuns               429  too many runs wait
+    └── Unavailable               503  ShuttingDown, StorageUnavailable
+
+`translate` is the one place where errors of the inside become these. Messages say what to do and name
+identifiers with `!r`. What does not belong here: how an error is written to the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from app.engines.engine import Draining, Overloaded, RunEnded
+from app.ports.errors import (
+    DefinitionInvalid,
+    InputsInvalid,
+    OrchestratorError,
+    StoreUnavailable,
+)
+from app.ports.problems import Problem
+
+
+class ServiceError(OrchestratorError):
+    """Base of the tree. `problems` lists what to mend, `retry_after` (seconds) when to come back."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self, detail: str, *, problems: Sequence[Problem] = (), retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.problems = tuple(problems)
+        self.retry_after = retry_after
+
+
+class MalformedRequest(ServiceError):
+    """Something of the request cannot be read."""
+
+    status = 400
+    code = "malformed_request"
+    title = "The request cannot be read"
+
+
+class InvalidCursor(MalformedRequest):
+    """A cursor that this list did not give out, or not for these filters."""
+
+    code = "invalid_cursor"
+    title = "The cursor does not belong to this list"
+
+
+class PermissionDenied(ServiceError):
+    """The caller's roles do not allow it."""
+
+    status = 403
+    code = "permission_denied"
+    title = "Not allowed"
+
+
+class NotFound(ServiceError):
+    """It does not exist, or not for this caller."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class RunNotFound(NotFound):
+    """No such run in the caller's tenant."""
+
+    code = "run_not_found"
+    title = "Run not found"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"there is no run {run_id!r}; list the runs to find its id")
+
+
+class WorkflowNotFound(NotFound):
+    """No such workflow or version in the caller's tenant."""
+
+    code = "workflow_not_found"
+    title = "Workflow not found"
+
+    def __init__(self, name: str, version: str | None = None) -> None:
+        what = f"workflow {name!r}" if version is None else f"version {version!r} of workflow {name!r}"
+        super().__init__(f"there is no {what}; register it or list the workflows")
+
+
+class Conflict(ServiceError):
+    """The present state does not allow it."""
+
+    status = 409
+    code = "conflict"
+    title = "Conflict with the present state"
+
+
+class RunNotActive(Conflict):
+    """The run has ended or is ending."""
+
+    code = "run_not_active"
+    title = "The run has ended"
+
+
+class VersionTaken(Conflict):
+    """That version exists with another content."""
+
+    code = "version_taken"
+    title = "The version exists"
+
+
+class WorkflowInUse(Conflict):
+    """Runs of the workflow are active."""
+
+    code = "workflow_in_use"
+    title = "The workflow has active runs"
+
+
+class IdempotencyKeyInUse(Conflict):
+    """The first request under the key has not been answered yet."""
+
+    code = "idempotency_key_in_use"
+    title = "The first request under this key is in flight"
+
+
+class VersionMismatch(ServiceError):
+    """The `If-Match` condition does not hold."""
+
+    status = 412
+    code = "version_mismatch"
+    title = "The resource has changed"
+
+
+class Unprocessable(ServiceError):
+    """It was understood and cannot be accepted as it is."""
+
+    status = 422
+    code = "unprocessable"
+    title = "The request cannot be accepted"
+
+
+class DefinitionRejected(Unprocessable):
+    """The workflow definition has problems; every one of them is listed."""
+
+    code = "definition_invalid"
+    title = "The workflow definition is not valid"
+
+
+class InputsRejected(Unprocessable):
+    """The inputs do not fit the workflow's schema."""
+
+    code = "inputs_invalid"
+    title = "The inputs do not fit the workflow"
+
+
+class IdempotencyKeyReused(Unprocessable):
+    """The key was used for another request."""
+
+    code = "idempotency_key_reused"
+    title = "The idempotency key was used for another request"
+
+
+class TooManyRuns(ServiceError):
+    """Too many runs wait already."""
+
+    status = 429
+    code = "too_many_runs"
+    title = "Too many runs are waiting"
+
+
+class Unavailable(ServiceError):
+    """Not now."""
+
+    status = 503
+    code = "unavailable"
+    title = "The service cannot do this now"
+
+
+class ShuttingDown(Unavailable):
+    """The process is shutting down."""
+
+    code = "draining"
+    title = "The service is shutting down"
+
+
+class StorageUnavailable(Unavailable):
+    """The store takes no writes."""
+
+    code = "storage_unavailable"
+    title = "The store cannot take writes now"
+
+
+RETRY_SECONDS = 5
+"""When to come back to a service that drains or whose store is full."""
+
+
+def translate(error: OrchestratorError) -> ServiceError | None:
+    """The refusal that an error of the inside amounts to; None: it is a fault of the service itself."""
+    refusal: ServiceError | None = None
+    match error:
+        case ServiceError():
+            refusal = error
+        case DefinitionInvalid() | InputsInvalid():
+            refusal = rejection(error)
+        case RunEnded():
+            refusal = RunNotActive(str(error))
+        case Overloaded():
+            refusal = TooManyRuns(str(error), retry_after=error.retry_after)
+        case Draining():
+            refusal = ShuttingDown(str(error), retry_after=RETRY_SECONDS)
+        case StoreUnavailable():
+            refusal = StorageUnavailable(
+                "the store cannot take writes at the moment; nothing was stored, try again later",
+                retry_after=RETRY_SECONDS,
+            )
+    return refusal
+
+
+def rejection(error: DefinitionInvalid | InputsInvalid) -> Unprocessable:
+    """What is wrong with a definition or with inputs."""
+    if isinstance(error, DefinitionInvalid):
+        return DefinitionRejected(_count(error.problems, "definition"), problems=error.problems)
+    return InputsRejected(_count(error.problems, "inputs"), problems=error.problems)
+
+
+def _count(problems: Sequence[Problem], subject: str) -> str:
+    if len(problems) == 1:
+        return f"the {subject} cannot be accepted: {problems[0].detail}"
+    return f"the {subject} cannot be accepted for {len(problems)} reasons; each is listed under errors"

@@ -1,0 +1,95 @@
+"""Idempotency keys: the first answer under a key is the only one.
+
+The record of an answer goes into the same transaction as what it answers, so a key survives a crash
+exactly if its effect did. Within a process a key is taken while its first request is in flight; between
+processes the store's unique key decides, and the loser replays the winner's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from app.ports.clock import Clock
+from app.ports.errors import AlreadyExists
+from app.ports.runs import IdempotencyRecord, IdempotencyStore
+from app.services.errors import IdempotencyKeyInUse, IdempotencyKeyReused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response as it goes out, and as it is replayed: byte for byte."""
+
+    status_code: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdempotencyKey:
+    """A key with the fingerprint of the request that came under it."""
+
+    key: str
+    fingerprint: str
+
+
+def fingerprint(method: str, path: str, body: bytes) -> str:
+    """SHA-256 (hex) of what makes two requests the same."""
+    return sha256(b"\0".join((method.encode(), path.encode(), body))).hexdigest()
+
+
+class Idempotency:
+    """Guards the writes of one process."""
+
+    def __init__(self, store: IdempotencyStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._in_flight: set[tuple[str, str]] = set()
+
+    async def earlier(self, tenant: str, key: IdempotencyKey) -> Answer | None:
+        """The answer given before. Raises `IdempotencyKeyReused` if it was to another request."""
+        record = await self._store.find(tenant, key.key)
+        if record is None:
+            return None
+        if record.fingerprint != key.fingerprint:
+            raise IdempotencyKeyReused(
+                f"the idempotency key {key.key!r} was used for another request; send a new key"
+            )
+        return Answer(status_code=record.status_code, headers=record.headers, body=record.body)
+
+    @contextmanager
+    def hold(self, tenant: str, key: IdempotencyKey) -> Iterator[None]:
+        """Take the key while its request is in flight. Raises `IdempotencyKeyInUse` if it is taken."""
+        held = (tenant, key.key)
+        if held in self._in_flight:
+            raise IdempotencyKeyInUse(
+                f"the first request under the idempotency key {key.key!r} is in flight; "
+                "send it again in a moment to get its answer",
+                retry_after=1,
+            )
+        self._in_flight.add(held)
+        try:
+            yield
+        finally:
+            self._in_flight.discard(held)
+
+    def record(self, tenant: str, key: IdempotencyKey, answer: Answer) -> IdempotencyRecord:
+        """What the store keeps."""
+        return IdempotencyRecord(
+            tenant=tenant,
+            key=key.key,
+            fingerprint=key.fingerprint,
+            status_code=answer.status_code,
+            headers=answer.headers,
+            body=answer.body,
+            created_at=self._clock.now(),
+        )
+
+    async def save(self, tenant: str, key: IdempotencyKey, answer: Answer) -> None:
+        """Keep an answer whose effect is stored already; an earlier one stays."""
+        try:
+            await self._store.save(self.record(tenant, key, answer))
+        except AlreadyExists:
+            await self.earlier(tenant, key)

@@ -1,0 +1,96 @@
+"""The API in process: real services, the in-memory store, the embedded engine, a scripted model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from app.api.app import create_api
+from app.api.services import ApiServices, Probes, ReadinessCheck
+from app.api.v1.event_responses import StreamLimits
+from app.api.v1.schemas.problems import ProblemDocument
+from app.engines.embedded import EngineLimits
+from app.services.idempotency import Idempotency
+from app.services.principal import Principal
+from app.services.runs import RunService
+from app.services.workflows import WorkflowService
+from tests.engines.harness import Bench, Script, WallClock, answer_at_once, bench
+
+
+@dataclass
+class Api:
+    """One service under test."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    bench: Bench
+    services: ApiServices
+
+    async def run(self, document: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """Submit a document and wait for its end."""
+        answer = await self.client.post("/v1/runs?wait=10", json={"workflow": document, **more})
+        assert answer.status_code == 200, answer.text
+        finished: dict[str, Any] = answer.json()
+        return finished
+
+
+def services_of(bench: Bench, *, checks: Sequence[ReadinessCheck] = (), lag: float = 0.0) -> ApiServices:
+    """Services over an engine."""
+    clock = WallClock()
+    idempotency = Idempotency(bench.store.idempotency, clock)
+    closing = asyncio.Event()
+    return ApiServices(
+        runs=RunService(
+            store=bench.store,
+            engine=bench.engine,
+            catalog=bench.catalog,
+            clock=clock,
+            idempotency=idempotency,
+            closing=closing,
+        ),
+        workflows=WorkflowService(
+            store=bench.store, catalog=bench.catalog, clock=clock, idempotency=idempotency
+        ),
+        probes=Probes(
+            loop_lag_seconds=lambda: lag,
+            checks=checks,
+            exposition=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
+        ),
+        closing=closing,
+    )
+
+
+@asynccontextmanager
+async def api(
+    *,
+    script: Script = answer_at_once,
+    limits: EngineLimits | None = None,
+    checks: Sequence[ReadinessCheck] = (),
+    lag: float = 0.0,
+    max_body_bytes: int = 1_000_000,
+    streams: StreamLimits | None = None,
+    principal: Principal | None = None,
+) -> AsyncIterator[Api]:
+    """A served API; unexpected exceptions become answers, as they do in production."""
+    async with bench(script=script, limits=limits) as engine:
+        services = services_of(engine, checks=checks, lag=lag)
+        app = create_api(services, max_body_bytes=max_body_bytes, streams=streams, principal=principal)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield Api(app=app, client=client, bench=engine, services=services)
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> ProblemDocument:
+    """The answer is that problem, and is written as its schema says."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = ProblemDocument.model_validate(answer.json())
+    assert (body.status, body.code) == (status, code)
+    assert body.request_id == answer.headers["x-request-id"]
+    return body
