@@ -13,15 +13,24 @@ from app.settings import CONFIG_VARIABLE, EchoSettings, LocalSettings, OpenAISet
 PREFIX = "ORCHESTRATOR"
 
 
-def settings_table() -> str:
-    """One setting a line: variable, default, meaning."""
+def settings_rows() -> list[tuple[str, str, str]]:
+    """Variable, default and meaning of every setting; a default that is none is empty.
+
+    Instances of providers stand there once a vendor, under a name in angle brackets.
+    """
     rows = [(CONFIG_VARIABLE, "", "YAML file with settings."), *_rows(Settings, (PREFIX,))]
     for model in (OpenAISettings, EchoSettings, LocalSettings):
         rows += _rows(model, (PREFIX, "_PROVIDERS", f"<{_default(model.model_fields['vendor'])}>"))
-    rows += [
+    return [
+        *rows,
         ("OPENAI_API_KEY", "", "Key of the default openai instance."),
         ("OPENAI_BASE_URL", "", "Base URL of the default openai instance."),
     ]
+
+
+def settings_table() -> str:
+    """One setting a line: variable, default, meaning."""
+    rows = settings_rows()
     name_width = max(len(name) for name, _, _ in rows)
     default_width = max(len(default) for _, default, _ in rows)
     return "\n".join(

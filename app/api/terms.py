@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
-from fastapi import Depends, Header, Query
+from fastapi import Depends, Header
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 
 from app.api.negotiation import MAX_WAIT_SECONDS, preferred_wait
 from app.services.idempotency import IdempotencyKey, fingerprint
 
+T = TypeVar("T")
+
+KEY_DESCRIPTION: Final = "Makes the request safe to repeat: its first answer is given again, for 24 hours"
 OnDisconnect = Literal["continue", "cancel"]
 KeyHeader = Annotated[
     str | None,
@@ -19,7 +24,7 @@ KeyHeader = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x20-\x7e]+$",
-        description="Makes the request safe to repeat: its first answer is given again, for 24 hours",
+        description=KEY_DESCRIPTION,
         examples=["order-4711"],
     ),
 ]
@@ -34,32 +39,79 @@ class Terms:
     cancel_on_disconnect: bool
 
 
-async def _terms(
-    idempotency_key: KeyHeader = None,
-    prefer: Annotated[
-        str | None,
-        Header(
-            max_length=1000,
-            description="`wait=30` waits for the end of the run, at most 60 seconds (RFC 7240)",
-            examples=["wait=30"],
-        ),
-    ] = None,
-    wait: Annotated[
-        int | None,
-        Query(ge=0, le=MAX_WAIT_SECONDS, description="The same as a parameter; it wins over the header"),
-    ] = None,
-    on_disconnect: Annotated[
-        OnDisconnect, Query(description="What happens to the run if a waiting caller goes away")
-    ] = "continue",
-) -> Terms:
+async def _terms(request: Request) -> Terms:
+    """Read by hand: declared, four parameters that are seldom sent cost a tenth of a millisecond."""
+    headers, query = request.headers, request.query_params
+    prefer = _PREFER.read(headers.get("prefer"))
+    wait = _WAIT.read(query.get("wait"))
     return Terms(
-        key=idempotency_key,
+        key=_KEY.read(headers.get("idempotency-key")),
         wait_seconds=preferred_wait(prefer) if wait is None else wait,
-        cancel_on_disconnect=on_disconnect == "cancel",
+        cancel_on_disconnect=_ON_DISCONNECT.read(query.get("on_disconnect")) == "cancel",
     )
 
 
+class _Parameter(Generic[T]):
+    """One optional parameter: how it is read, and how it is documented."""
+
+    def __init__(
+        self, place: Literal["header", "query"], name: str, kind: Any, about: dict[str, Any]
+    ) -> None:
+        self._place = place
+        self._name = name
+        self._adapter: TypeAdapter[T] = TypeAdapter(kind)
+        self.documented = {
+            "name": name,
+            "in": place,
+            "required": False,
+            "schema": self._adapter.json_schema(),
+            **about,
+        }
+
+    def read(self, value: str | None) -> T | None:
+        """The checked value. Raises FastAPI's `RequestValidationError`, as a declared parameter would."""
+        if value is None:
+            return None
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            raise RequestValidationError(
+                [{**one, "loc": (self._place, self._name)} for one in found]
+            ) from error
+
+
+_KEY: _Parameter[str] = _Parameter(
+    "header",
+    "Idempotency-Key",
+    Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")],
+    {"description": KEY_DESCRIPTION, "example": "order-4711"},
+)
+_PREFER: _Parameter[str] = _Parameter(
+    "header",
+    "Prefer",
+    Annotated[str, Field(max_length=1000)],
+    {
+        "description": "`wait=30` waits for the end of the run, at most 60 seconds (RFC 7240)",
+        "example": "wait=30",
+    },
+)
+_WAIT: _Parameter[int] = _Parameter(
+    "query",
+    "wait",
+    Annotated[int, Field(ge=0, le=MAX_WAIT_SECONDS)],
+    {"description": "The same as a parameter; it wins over the header"},
+)
+_ON_DISCONNECT: _Parameter[OnDisconnect] = _Parameter(
+    "query",
+    "on_disconnect",
+    OnDisconnect,
+    {"description": "What happens to the run if a waiting caller goes away; `continue` by default"},
+)
+
 SubmissionTerms = Annotated[Terms, Depends(_terms)]
+TERMS_PARAMETERS: Final = [it.documented for it in (_KEY, _PREFER, _WAIT, _ON_DISCONNECT)]
+"""What an operation that takes `SubmissionTerms` documents, as its `openapi_extra`."""
 
 
 async def idempotency_of(request: Request, key: str | None) -> IdempotencyKey | None:

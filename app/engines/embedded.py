@@ -57,6 +57,8 @@ class EngineLimits:
     max_pending_runs: int = 10_000
     poll_seconds: float = 1.0
     """How often a standby tries the lock, and an executor looks for runs that others accepted."""
+    cancel_seconds: float = 5.0
+    """How long a caller waits for a cancellation to be durable before being told that the store is out."""
 
 
 class EmbeddedEngine:
@@ -287,7 +289,13 @@ class EmbeddedEngine:
         durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         event = e.CancelRequested(reason=reason, at=self._tools.clock.now())
         runner.post(Fact(event=event, durable=durable))
-        if not await durable:
+        await asyncio.wait({durable}, timeout=self._limits.cancel_seconds)
+        if not durable.done():
+            raise StoreUnavailable(
+                f"the cancellation of run {run_id!r} is not stored yet, for the store takes no writes; "
+                "it takes effect when the store does, look at the run then"
+            )
+        if not durable.result():
             raise RunEnded(f"run {run_id!r} has ended or is ending; there is nothing to cancel")
         return receipt
 

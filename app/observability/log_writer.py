@@ -7,6 +7,7 @@ written once there is room again: a log may have a gap, but it says so. Nothing 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -16,6 +17,8 @@ CAPACITY: Final = 10_000
 BATCH: Final = 500
 """Lines that go out in one write."""
 CLOSE_SECONDS: Final = 2.0
+LINGER_SECONDS: Final = 0.02
+"""Lines gather for that long, so that a busy service does not wake this thread for each of them."""
 
 
 class TextSink(Protocol):
@@ -68,6 +71,8 @@ class LogWriter:
                 # A broken or closed stream: there is nobody left to tell.
                 with self._changed:
                     self._dropped += len(batch)
+            if not self._closing:
+                time.sleep(LINGER_SECONDS)
 
     def _take(self) -> list[str]:
         """Wait for lines; none means that it is over."""

@@ -1,13 +1,13 @@
-"""The sockets: an httpx transport over an aiohttp connection pool.
+"""The sockets: a wire over an aiohttp connection pool.
 
-httpx's own pool collapses under concurrency, and the client in front of it spends more CPU a call than
-the call itself (cookies, redirects, authentication, none of which is wanted here). So requests go from
-`httpx.Request` straight to an aiohttp session. Invariants: nothing is retried, no redirect is followed,
-no cookie is kept, no proxy or credential is taken from the environment, and bodies are handed out as
-they came, undecoded.
+httpx's own pool collapses under concurrency, the client in front of it spends more CPU a call than the
+call itself (cookies, redirects, authentication, none of which is wanted here), and even its request and
+response objects are a twentieth of a run. So calls go straight to an aiohttp session. Invariants: nothing
+is retried, no redirect is followed, no cookie is kept, no proxy or credential is taken from the
+environment, and bodies are handed out as they came, undecoded.
 
-Every failure is raised as an `httpx.TransportError` whose text is safe to show: it holds no URL, no
-header and no address. Importing this module costs some 300 ms, which is why `transport` does it late.
+The text of every failure is safe to show: it holds no URL, no header and no address. Importing this
+module costs some 300 ms, which is why `transport` does it late.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from __future__ import annotations
 import errno
 import functools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
+from multidict import CIMultiDictProxy
 from yarl import URL
 
+from app.providers.wire import Answer, failure, not_http
 from app.security.egress import CheckedResolver, EgressPolicy
 
 IDLE_SECONDS = 15.0
@@ -30,14 +32,14 @@ NEVER_REPEATED = frozenset({"POST", "PATCH"})
 """Methods that aiohttp itself does not send again."""
 
 
-class SocketTransport(httpx.AsyncBaseTransport):
-    """Sends `httpx.Request`s over pooled connections, as many at once as it is asked to.
+class SocketWire:
+    """`app.providers.wire.Wire` over pooled connections, as many at once as it is asked for.
 
     With a policy, only addresses it allows are ever connected to. It binds to the running event loop.
     """
 
     def __init__(self, policy: EgressPolicy | None = None) -> None:
-        self._url = functools.lru_cache(maxsize=256)(functools.partial(URL, encoded=True))
+        self._url = functools.lru_cache(maxsize=256)(_parsed)
         self._session = aiohttp.ClientSession(
             connector=_connector(policy),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -47,22 +49,26 @@ class SocketTransport(httpx.AsyncBaseTransport):
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, its body not read yet. Raises `httpx.TransportError`."""
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, who: str
+    ) -> Answer:
+        """See `Wire`."""
+        if not all(map(str.isascii, headers.values())):
+            raise not_http(who)
         try:
             answer = await self._session.request(
-                request.method,
-                self._url(str(request.url)),
-                headers=[
-                    (name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw
-                ],
-                data=request.content or None,
+                method,
+                self._url(url),
+                headers=headers,
+                data=content or None,
                 allow_redirects=False,
-                middlewares=() if request.method in NEVER_REPEATED else (_once,),
+                middlewares=() if method in NEVER_REPEATED else (_once,),
             )
+        except httpx.TransportError as error:
+            raise failure(error, who) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _translated(error) from error
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
+            raise failure(_translated(error), who) from error
+        return Answer(answer.status, _joined(answer.headers), _Body(answer), who)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -138,6 +144,21 @@ async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
         return await send(request)
     except (aiohttp.ClientError, OSError) as error:
         raise _translated(error) from error
+
+
+def _parsed(url: str) -> URL:
+    """The URL as it is written but for its host, whose case means nothing."""
+    parsed = URL(url, encoded=True)
+    return parsed.with_host(parsed.host.lower()) if parsed.host else parsed
+
+
+def _joined(headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
+    """Headers by lower-case name; repeated ones joined, as RFC 9110 section 5.3 allows."""
+    joined: dict[str, str] = {}
+    for name, value in headers.items():
+        key = name.lower()
+        joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined
 
 
 def _translated(error: Exception) -> httpx.TransportError:  # noqa: PLR0911  a table of cases

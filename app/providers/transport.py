@@ -90,22 +90,33 @@ class StreamedAnswer:
 
 
 class Transport:
-    """Sends calls over one httpx transport, opened when it is first needed in the running loop."""
+    """Sends calls over one wire, opened when it is first needed in the running loop."""
 
-    def __init__(self, open_transport: Callable[[], httpx.AsyncBaseTransport]) -> None:
-        self._open_transport = open_transport
+    def __init__(self, open_wire: Callable[[], Wire]) -> None:
+        self._open_wire = open_wire
         self._wire: Wire | None = None
+
+    @classmethod
+    def over_httpx(cls, transport: httpx.AsyncBaseTransport) -> Transport:
+        """Over any httpx transport, such as `httpx.MockTransport`."""
+
+        def open_wire() -> Wire:
+            from app.providers.wire import HttpxWire  # noqa: PLC0415  heavy: see the module docstring
+
+            return HttpxWire(transport)
+
+        return cls(open_wire)
 
     @classmethod
     def over_sockets(cls, policy: EgressPolicy | None = None) -> Transport:
         """Real connections. With a policy, only addresses that it allows are connected to."""
 
-        def open_transport() -> httpx.AsyncBaseTransport:
-            from app.providers.sockets import SocketTransport  # noqa: PLC0415  heavy: see the module docstring
+        def open_wire() -> Wire:
+            from app.providers.sockets import SocketWire  # noqa: PLC0415  heavy: see the module docstring
 
-            return SocketTransport(policy)
+            return SocketWire(policy)
 
-        return cls(open_transport)
+        return cls(open_wire)
 
     async def warm(self) -> None:
         """Load the HTTP libraries without blocking the loop, and open the pool."""
@@ -157,9 +168,7 @@ class Transport:
             await wire.aclose()
 
     def _opened(self) -> Wire:
-        from app.providers.wire import Wire  # noqa: PLC0415  heavy: see the module docstring
-
-        self._wire = Wire(self._open_transport())
+        self._wire = self._open_wire()
         return self._wire
 
 

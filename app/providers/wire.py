@@ -1,14 +1,16 @@
-"""One exchange over an `httpx.AsyncBaseTransport`, its failures in our own words.
+"""The seam between `transport` and the network: one request out, the head of its answer back.
 
-The seam for tests: any httpx transport fits here, `httpx.MockTransport` as well as the sockets. It adds
-to what a transport does the undoing of `Content-Encoding` and the mapping of errors, and nothing else:
-time, size and redirects are the business of `transport`.
+`app.providers.sockets` is the one that talks; `HttpxWire` goes over any `httpx.AsyncBaseTransport`, so
+that a test or an embedding program answers with `httpx.MockTransport` or an ASGI application. Both undo
+`Content-Encoding` and map failures to our own words, and nothing else: time, size and redirects are the
+business of `transport`.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Mapping
+from typing import Protocol
 
 import httpx
 
@@ -19,9 +21,11 @@ from app.providers.decoding import UndecodableError, inflater_for
 class Answer:
     """An answer whose body is still on the wire. Headers are as `app.ports.http.HttpResponse` has them."""
 
-    def __init__(self, response: httpx.Response, stream: httpx.AsyncByteStream, who: str) -> None:
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
+    def __init__(
+        self, status: int, headers: Mapping[str, str], stream: httpx.AsyncByteStream, who: str
+    ) -> None:
+        self.status = status
+        self.headers = headers
         self._stream = stream
         self._who = who
 
@@ -45,13 +49,8 @@ class Answer:
         await self._stream.aclose()
 
 
-class Wire:
-    """Sends requests over one httpx transport."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self._transport = transport
-        # Parsing a URL costs more than all the rest of building a request.
-        self._url = functools.lru_cache(maxsize=256)(httpx.URL)
+class Wire(Protocol):
+    """Sends requests."""
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, who: str
@@ -61,17 +60,36 @@ class Wire:
         Raises `PermanentError` (invalid_request, egress_denied) or `TemporaryError` (connection,
         server_error, timeout).
         """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class HttpxWire:
+    """Sends requests over an httpx transport."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+        # Parsing a URL costs more than all the rest of building a request.
+        self._url = functools.lru_cache(maxsize=256)(httpx.URL)
+
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, who: str
+    ) -> Answer:
+        """See `Wire`."""
         try:
             request = httpx.Request(method, self._url(url), headers=dict(headers), content=content)
         except (httpx.InvalidURL, ValueError) as error:
-            raise _not_http(who) from error
+            raise not_http(who) from error
         try:
             response = await self._transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise failure(error, who) from error
         if not isinstance(response.stream, httpx.AsyncByteStream):
             raise PermanentError("internal", f"the transport for {who} must answer with an async body")
-        return Answer(response, response.stream, who)
+        return Answer(response.status_code, response.headers, response.stream, who)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -86,12 +104,13 @@ def failure(error: httpx.TransportError, who: str) -> CallError:
         case httpx.RemoteProtocolError():
             return TemporaryError("server_error", f"{who} answered badly: {error}")
         case httpx.LocalProtocolError() | httpx.UnsupportedProtocol():
-            return _not_http(who)
+            return not_http(who)
         case _:
             return TemporaryError("connection", f"the connection to {who} failed: {error}")
 
 
-def _not_http(who: str) -> PermanentError:
+def not_http(who: str) -> PermanentError:
+    """A request that cannot be written as HTTP."""
     return PermanentError(
         "invalid_request", f"the request to {who} is not valid HTTP; check its URL, method and headers"
     )

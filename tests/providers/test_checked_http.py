@@ -45,7 +45,7 @@ def canary() -> Iterator[socket.socket]:
 
 
 def mocked(handler: Handler, policy: EgressPolicy | None = None) -> CheckedHttp:
-    return CheckedHttp(Transport(lambda: httpx.MockTransport(handler)), policy or EgressPolicy())
+    return CheckedHttp(Transport.over_httpx(httpx.MockTransport(handler)), policy or EgressPolicy())
 
 
 def saw_somebody(listener: socket.socket) -> bool:
@@ -221,7 +221,7 @@ async def test_the_time_of_all_hops_counts_together() -> None:
         await asyncio.sleep(0.06)
         return httpx.Response(302, headers={"location": "/again"})
 
-    client = CheckedHttp(Transport(lambda: httpx.MockTransport(handler)), EgressPolicy())
+    client = CheckedHttp(Transport.over_httpx(httpx.MockTransport(handler)), EgressPolicy())
     with pytest.raises(TemporaryError) as failed:
         await client.send(HttpRequest(method="GET", url="https://api.example.com/", timeout_seconds=0.15))
     assert failed.value.error_class == "timeout"

@@ -57,7 +57,7 @@ def nested(keys: Sequence[str]) -> st.SearchStrategy[Any]:
 def model(answer: httpx.Response | Callable[[httpx.Request], httpx.Response], **config: Any) -> OpenAI:
     handler = answer if callable(answer) else lambda request: answer
     settings: dict[str, Any] = {"name": "main", "api_key": SecretStr(CANARY), **config}
-    return OpenAI(OpenAIConfig(**settings), Transport(lambda: httpx.MockTransport(handler)))
+    return OpenAI(OpenAIConfig(**settings), Transport.over_httpx(httpx.MockTransport(handler)))
 
 
 class Recording:

@@ -34,7 +34,7 @@ def model(answer: httpx.Response, requests: list[httpx.Request] | None = None) -
         return answer
 
     config = OpenAIConfig(name="main", base_url="http://m.test/v1")
-    return OpenAI(config, Transport(lambda: httpx.MockTransport(handler)))
+    return OpenAI(config, Transport.over_httpx(httpx.MockTransport(handler)))
 
 
 def simulated(simulator: Simulator, transport: Transport) -> OpenAI:

@@ -205,7 +205,7 @@ async def test_cookies_are_not_kept() -> None:
         seen.append(request.headers.get("cookie"))
         return httpx.Response(200, headers={"set-cookie": "a=b"})
 
-    transport = Transport(lambda: httpx.MockTransport(handler))
+    transport = Transport.over_httpx(httpx.MockTransport(handler))
     for _ in range(2):
         await transport.exchange(Call(method="GET", url="http://h.test/", who="h", timeout_seconds=5))
     assert seen == [None, None]

@@ -13,7 +13,7 @@ from app.api.auth import CanSubmitRuns
 from app.api.bodies import StrictRoute, located
 from app.api.responses import REPLAYED, answer_response, problems, success
 from app.api.services import ApiServices, Services
-from app.api.terms import SubmissionTerms, Terms, idempotency_of
+from app.api.terms import TERMS_PARAMETERS, SubmissionTerms, Terms, idempotency_of
 from app.api.v1 import examples
 from app.api.v1.parameters import WorkflowPath
 from app.api.v1.rendering import JSON, render_accepted, render_run, run_path
@@ -37,6 +37,7 @@ def submissions_router() -> APIRouter:
     submissions: dict[str, Any] = {
         "status_code": 202,
         "response_class": Response,
+        "openapi_extra": {"parameters": TERMS_PARAMETERS},
         "responses": {
             202: success("The run is durable", RunAccepted, examples.RUN_ACCEPTED, headers=_ACCEPTED),
             200: success("It ended while the caller waited", Run, examples.RUN, headers=_FINISHED),

@@ -44,7 +44,8 @@ from app.stores.sql.tables import (
 )
 
 PROBE_BYTES: Final = 64 * 1024
-"""As much as a usual batch writes: a probe that fits where a batch would not proves nothing."""
+"""As much as a usual batch writes: a probe that fits where a batch would not proves nothing. Random, because
+SQLite writes no page whose content stays the same."""
 
 
 def _each(parameter: str) -> TableValuedAlias:
@@ -186,7 +187,7 @@ NAMED: Final[dict[str, ClauseElement]] = {
     "probe_create": insert(write_probe).values(
         id=literal_column("1"), filler=func.zeroblob(literal_column("1"))
     ),
-    "probe": update(write_probe).values(filler=func.zeroblob(literal_column(str(PROBE_BYTES)))),
+    "probe": update(write_probe).values(filler=func.randomblob(literal_column(str(PROBE_BYTES)))),
 }
 
 

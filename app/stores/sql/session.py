@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 CHECKPOINT_PAGES: Final = 4000
 """About 16 MiB of write-ahead log between two checkpoints."""
+SOLO_PAGES: Final = 20
+"""What an action of its own writes at most, as a rule: the probe."""
 CHECKPOINT_WAIT_MILLISECONDS: Final = 50
 """How long a checkpoint waits for readers; one that fails is tried again after as many pages more."""
 
@@ -75,7 +77,7 @@ class WriteSession:
         except WRITE_ERRORS as error:
             failure = self._recover(error)
             raise (unstorable(error) if failure is None else failure()) from error
-        self._pages += 4
+        self._pages += SOLO_PAGES
         return result
 
     def checkpoint_if_due(self) -> None:

@@ -220,7 +220,7 @@ INSERT INTO schema_version (version) VALUES (:version);
 INSERT INTO write_probe (id, filler) VALUES (1, zeroblob(1));
 
 -- name: probe
-UPDATE write_probe SET filler=zeroblob(65536);
+UPDATE write_probe SET filler=randomblob(65536);
 
 -- name: insert_journal
 WITH new(run_id, seq, type, payload, at) AS
