@@ -77,7 +77,6 @@ class ServerSettings(Group):
     drain_delay_seconds: float = Field(
         0.5, ge=0, description="After SIGTERM, how long the listener stays open with /readyz at 503."
     )
-
     max_memory_mib: int | None = Field(
         None, ge=64, description="Resident memory past which /readyz turns false; none: never."
     )

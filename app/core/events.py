@@ -8,7 +8,7 @@ beside the events, in the journal's payload.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 SkipReason = Literal["condition", "upstream_skipped", "upstream_failed", "run_on"]
 
@@ -236,3 +236,5 @@ Event = (
     | RunTimedOut
 )
 TerminalEvent = RunCompleted | RunFailed | RunCancelled | RunTimedOut
+TERMINAL: Final = (RunCompleted, RunFailed, RunCancelled, RunTimedOut)
+"""For `isinstance`: a tuple is checked several times faster than a union."""

@@ -54,6 +54,8 @@ STEP_STATUSES: Final[Mapping[type[e.Event], frozenset[StepStatus]]] = {
 }
 """Statuses of its step in which an event may happen."""
 
+OF_THE_NEXT_ATTEMPT: Final = frozenset({e.AttemptStarted, e.RetryScheduled, e.RetryDue})
+NOTHING_IN_FLIGHT: Final = frozenset({e.RunFailed, e.RunCancelled, e.RunTimedOut})
 ONLY_RUNNING: Final[frozenset[RunPhase | None]] = frozenset({P.RUNNING})
 
 
@@ -73,28 +75,28 @@ def _problem(state: RunState, event: e.Event) -> str | None:
     kind = type(event)
     if state.phase not in RUN_PHASES.get(kind, ONLY_RUNNING):
         return f"the run is {state.phase}"
-    path = getattr(event, "path", None)
-    if kind in STEP_STATUSES:
-        return _step_problem(state, event, path)
-    if isinstance(event, e.RunCompleted) and (state.open_steps or state.first_failure):
+    statuses = STEP_STATUSES.get(kind)
+    if statuses is not None:
+        return _step_problem(state, event, statuses)
+    if kind is e.RunCompleted and (state.open_steps or state.first_failure):
         return "not every step has ended well"
-    if isinstance(event, e.RunFailed | e.RunCancelled | e.RunTimedOut) and state.running:
+    if kind in NOTHING_IN_FLIGHT and state.running:
         return f"{next(iter(state.running))!r} is in flight"
     return None
 
 
-def _step_problem(state: RunState, event: e.Event, path: str | None) -> str | None:
+def _step_problem(state: RunState, event: e.Event, statuses: frozenset[StepStatus]) -> str | None:
+    path = getattr(event, "path", None)
     step = state.steps.get(path) if path is not None else None
     if step is None:
         return f"there is no step {path!r}"
-    if step.status not in STEP_STATUSES[type(event)]:
+    if step.status not in statuses:
         return f"step {path!r} is {step.status}"
     attempt = getattr(event, "attempt", None)
-    expected = step.attempt + 1 if isinstance(event, e.AttemptStarted | e.RetryScheduled) else step.attempt
-    if isinstance(event, e.RetryDue):
-        expected = step.attempt + 1
-    if attempt is not None and attempt != expected:
-        return f"attempt {attempt} of step {path!r} is not the current one ({expected})"
-    if isinstance(event, e.StepSkipped) and step.waiting_for:
+    if attempt is not None:
+        expected = step.attempt + 1 if type(event) in OF_THE_NEXT_ATTEMPT else step.attempt
+        if attempt != expected:
+            return f"attempt {attempt} of step {path!r} is not the current one ({expected})"
+    elif step.waiting_for and isinstance(event, e.StepSkipped):
         return f"step {path!r} waits for {step.waiting_for} dependencies"
     return None

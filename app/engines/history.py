@@ -84,7 +84,7 @@ class History:
         evolve(self.state, event)
         self.seq += 1
         path = getattr(event, "path", None)
-        if isinstance(event, e.TerminalEvent):
+        if isinstance(event, e.TERMINAL):
             self._ended(event, data)
         elif path is None:
             self._run_event(event, data)
@@ -114,19 +114,19 @@ class History:
             step.attempts.append(AttemptRecord(attempt=event.attempt, started_at=event.at))
             if step.started_at is None:
                 step.started_at = event.at
-        elif type(event) in _ATTEMPT_OUTCOMES:
+        elif (outcome := _ATTEMPT_OUTCOMES.get(type(event))) is not None:
             attempt = step.attempts[-1]
-            attempt.ended_at, attempt.outcome = event.at, _ATTEMPT_OUTCOMES[type(event)]
+            attempt.ended_at, attempt.outcome = event.at, outcome
             attempt.failure = getattr(event, "failure", None)
-        if isinstance(
-            event, e.StepSucceeded | e.StepRecovered | e.StepFailed | e.StepSkipped | e.AttemptCancelled
-        ):
+        if isinstance(event, _ENDS_STEP):
             step.ended_at = event.at
-        if isinstance(event, e.StepSucceeded | e.StepRecovered) and data is not None:
+        if isinstance(event, _BRINGS_OUTPUTS) and data is not None:
             step.outputs = data.get("outputs")
             step.billing = data.get("billing")
 
 
+_ENDS_STEP = (e.StepSucceeded, e.StepRecovered, e.StepFailed, e.StepSkipped, e.AttemptCancelled)
+_BRINGS_OUTPUTS = (e.StepSucceeded, e.StepRecovered)
 _ATTEMPT_OUTCOMES: Mapping[type[e.Event], str] = {
     e.StepSucceeded: "succeeded",
     e.AttemptFailed: "failed",

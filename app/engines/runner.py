@@ -219,7 +219,7 @@ class Runner:
         path = getattr(event, "path", None)
         if isinstance(event, e.AttemptStarted):
             self._held.append(c.StartAttempt(path=event.path, attempt=event.attempt))
-        elif isinstance(event, e.StepSucceeded | e.StepRecovered) and data is not None:
+        elif isinstance(event, _BRINGS_OUTPUTS) and data is not None:
             self._data.succeeded(event.path, data["outputs"])
         elif isinstance(event, e.RunSubmitted):
             self._data.submitted(self.history.inputs)
@@ -315,6 +315,7 @@ class Runner:
         self.post(await self._tools.decisions.later(self._workflow, command, self._data.names))
 
 
+_BRINGS_OUTPUTS = (e.StepSucceeded, e.StepRecovered)
 _ENDS_ATTEMPT = (e.StepSucceeded, e.AttemptFailed, e.AttemptTimedOut, e.AttemptLost, e.AttemptCancelled)
 _CHANGES_STATUS = frozenset(
     kind.__name__
