@@ -68,7 +68,7 @@ bench: $(STAMPS)/dev ## Measure the service against its floors (minutes; wants a
 
 chaos: $(STAMPS)/dev $(STAMPS)/local ## Kill and break the service under load (minutes)
 	$(SAY) "running the chaos tests"
-	@$(BIN)/python -m pytest -m chaos $(ARGS)
+	@$(BIN)/python -m pytest -m chaos -s $(ARGS)
 
 lock: $(STAMPS)/dev ## Resolve the dependencies anew and write requirements/*.lock
 	$(SAY) "resolving for Python 3.11 and later"

@@ -65,13 +65,20 @@ class ServiceProcess:
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> float:
         """Wait for the first 200 of /readyz; gives the seconds since the start."""
+        return self._wait_for("/readyz", seconds)
+
+    def wait_alive(self, seconds: float = READY_SECONDS) -> float:
+        """The same for /healthz: it answers, ready or not."""
+        return self._wait_for("/healthz", seconds)
+
+    def _wait_for(self, path: str, seconds: float) -> float:
         with httpx.Client(base_url=self.url, trust_env=False) as client:
             while True:
                 elapsed = time.perf_counter() - self.started_at
                 if self.exit_code() is not None or elapsed > seconds:
-                    raise AssertionError(f"the service is not ready:\n{self.log()[-4000:]}")
+                    raise AssertionError(f"{path} is not 200:\n{self.log()[-4000:]}")
                 try:
-                    if client.get("/readyz", timeout=5.0).status_code == 200:
+                    if client.get(path, timeout=5.0).status_code == 200:
                         return time.perf_counter() - self.started_at
                 except httpx.TransportError:
                     pass

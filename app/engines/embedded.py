@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
@@ -22,6 +21,7 @@ from app.core import events as e
 from app.core.transitions import InvalidTransition
 from app.dsl.catalog import Catalog
 from app.engines.attempts import RunIdentity
+from app.engines.backlog import Backlog
 from app.engines.engine import (
     CancelReceipt,
     Draining,
@@ -29,16 +29,17 @@ from app.engines.engine import (
     Listener,
     Overloaded,
     RunEnded,
+    StandingBy,
     Submission,
     receipt_of,
 )
 from app.engines.facts import Fact
+from app.engines.fleet import Fleet
 from app.engines.history import History, new_history
 from app.engines.live import LiveEvents
 from app.engines.recovery import RunLoader, StoredRun
 from app.engines.runner import Runner, RunnerTools
-from app.engines.waiters import Waiters
-from app.ports.errors import DefinitionInvalid, Fenced, StoreError, StoreUnavailable
+from app.ports.errors import DefinitionInvalid, StoreError, StoreUnavailable
 from app.ports.lock import ExecutorLock
 from app.ports.runs import RunRow, Store
 
@@ -81,10 +82,9 @@ class EmbeddedEngine:
         self._live = live
         self._lock = lock
         self._limits = limits
-        self._runners: dict[str, Runner] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waiters = Waiters()
-        self._queued = 0
+        self._fleet = Fleet(tools.observer, self._run_ended)
+        self._backlog = Backlog()
+        self._unreadable: set[str] = set()
         self._draining = False
         self._work = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -104,11 +104,7 @@ class EmbeddedEngine:
         """
         self._draining = True
         await self._stop_supervisor()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_seconds)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._fleet.drain(grace_seconds)
         await self._lock.release()
 
     async def _stop_supervisor(self) -> None:
@@ -121,8 +117,8 @@ class EmbeddedEngine:
         """Figures of this moment."""
         return EngineStats(
             role=self._role(),
-            active=len(self._runners),
-            queued=self._queued,
+            active=len(self._fleet),
+            queued=self._backlog.size,
             max_active=self._limits.max_active_runs,
             max_queued=self._limits.max_pending_runs,
         )
@@ -138,16 +134,27 @@ class EmbeddedEngine:
         """Accept a run; a caller that goes away in the meantime does not undo it."""
         if self._draining:
             raise Draining("the service is shutting down; submit to another instance or try again later")
-        if self._queued >= self._limits.max_pending_runs:
+        starts = self._can_start()
+        if not starts and self._backlog.size >= self._limits.max_pending_runs:
             raise Overloaded(
-                f"{self._queued} runs are waiting already; try again later", retry_after=self._retry_after()
+                f"{self._backlog.size} runs are waiting already; try again later",
+                retry_after=self._retry_after(),
             )
-        await asyncio.shield(self._spawn(self._accept(submission)))
+        runner = self._new_runner(submission)
+        # The place is taken before anything is awaited: a burst must not slip past the bounds.
+        if starts:
+            self._fleet.add(runner)
+        else:
+            self._backlog.admitted()
+        await asyncio.shield(self._fleet.spawn(self._accept(submission, runner, starts=starts)))
 
-    async def _accept(self, submission: Submission) -> None:
+    def _new_runner(self, submission: Submission) -> Runner:
         run = submission.run
         workflow = self._catalog.by_definition(submission.definition)
-        runner = self._runner(run, StoredRun(workflow=workflow, history=new_history(run.id, workflow.plan)))
+        return self._runner(run, StoredRun(workflow=workflow, history=new_history(run.id, workflow.plan)))
+
+    async def _accept(self, submission: Submission, runner: Runner, *, starts: bool) -> None:
+        run = submission.run
         data = {
             "definition": submission.definition.hash,
             "inputs": submission.inputs,
@@ -155,37 +162,40 @@ class EmbeddedEngine:
             "traceparent": self._tools.observer.traceparent(),
         }
         facts = [Fact(event=e.RunSubmitted(at=run.created_at), data=data)]
-        starts = self._can_start()
         if starts:
             facts.append(self._start_fact(submission.timeout_seconds))
-            self._runners[run.id] = runner
-        else:
-            self._queued += 1
-        runner.fold(facts)
-        history = runner.history
-        row = replace(run, status=history.status, started_at=history.started_at, finished_at=history.ended_at)
         try:
+            runner.fold(facts)
+            history = runner.history
+            row = replace(
+                run, status=history.status, started_at=history.started_at, finished_at=history.ended_at
+            )
             rows = runner.take_batch().rows
             await self._store.runs.create(row, rows, submission.definition, submission.idempotency)
         except BaseException:
-            self._forget(runner, queued=not starts)
+            self._forget(runner, starts=starts)
             raise
         if starts:
             self._launch(runner)
+        else:
+            self._backlog.stored()
+            self._report_load()
 
-    def _forget(self, runner: Runner, *, queued: bool) -> None:
+    def _forget(self, runner: Runner, *, starts: bool) -> None:
         runner.release()
-        self._runners.pop(runner.run.run_id, None)
-        self._queued -= queued
+        if starts:
+            self._fleet.remove(runner)
+        else:
+            self._backlog.refused()
 
     def _can_start(self) -> bool:
-        return self._lock.held and not self._queued and len(self._runners) < self._limits.max_active_runs
+        return self._lock.held and not self._backlog.size and len(self._fleet) < self._limits.max_active_runs
 
     def _start_fact(self, timeout: float | None) -> Fact:
         return Fact(event=e.RunStarted(at=self._tools.clock.now(), timeout=timeout))
 
     def _retry_after(self) -> int:
-        return min(60, max(1, self._queued // max(1, self._limits.max_active_runs)))
+        return min(60, max(1, self._backlog.size // max(1, self._limits.max_active_runs)))
 
     # --- runners --------------------------------------------------------------------------------------
 
@@ -194,34 +204,16 @@ class EmbeddedEngine:
         return Runner(identity, stored.workflow, stored.history, self._tools)
 
     def _launch(self, runner: Runner) -> None:
-        self._spawn(self._drive(runner))
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _drive(self, runner: Runner) -> None:
-        run_id = runner.run.run_id
+        self._fleet.launch(runner)
         self._report_load()
-        try:
-            with self._tools.observer.driving(runner.run, runner.history.traceparent):
-                await runner.drive()
-        except* Fenced:
-            log.warning("run.fenced", run_id=run_id)
-        except* Exception:
-            log.exception("run.crashed", run_id=run_id)
-        finally:
-            del self._runners[run_id]
-            if runner.history.state.terminal:
-                self._waiters.tell(run_id, runner.history)
-            self._report_load()
-            if self._queued:
-                self._work.set()
+
+    def _run_ended(self) -> None:
+        self._report_load()
+        if self._backlog.size:
+            self._work.set()
 
     def _report_load(self) -> None:
-        self._tools.observer.load(len(self._runners), self._queued)
+        self._tools.observer.load(len(self._fleet), self._backlog.size)
 
     # --- recovery and the queue ------------------------------------------------------------------------
 
@@ -238,6 +230,8 @@ class EmbeddedEngine:
                 elif await self._lock.acquire():
                     log.info("engine.took_over")
                     await self._recover()
+                else:
+                    await self._recount()
             except StoreError:
                 log.warning("engine.store_unavailable", exc_info=True)
 
@@ -249,31 +243,45 @@ class EmbeddedEngine:
         log.info("engine.recovered", runs=len(rows))
         await self._refill()
 
+    async def _recount(self) -> None:
+        await self._backlog.recount(lambda: self._store.runs.count(QUEUED))
+
     async def _refill(self) -> None:
-        self._queued = await self._store.runs.count(QUEUED)
-        free = self._limits.max_active_runs - len(self._runners)
-        if not self._queued or free <= 0:
+        await self._recount()
+        if self._fleet.orphans:
+            await self._adopt(frozenset(self._fleet.orphans))
+        free = self._limits.max_active_runs - len(self._fleet)
+        if not self._backlog.size or free <= 0:
             return
-        for row in await self._store.runs.unfinished(limit=free, statuses=QUEUED):
+        unreadable = frozenset(self._unreadable)
+        for row in await self._store.runs.unfinished(limit=free, statuses=QUEUED, exclude=unreadable):
             if await self._take(row):
-                self._queued -= 1
+                self._backlog.taken()
+
+    async def _adopt(self, orphans: frozenset[str]) -> None:
+        """Go on with runs whose runners crashed."""
+        self._fleet.orphans.clear()
+        for row in await self._store.runs.unfinished(limit=MAX_RECOVERED, statuses=RECOVERABLE):
+            if row.id in orphans:
+                await self._take(row)
 
     async def _take(self, row: RunRow) -> Runner | None:
         """Bring a stored run into memory and go on with it; None if it cannot be or is here already."""
-        if row.id in self._runners:
+        if row.id in self._fleet:
             return None
         try:
             stored = await self._loader.load(row.id)
         except (StoreError, DefinitionInvalid, InvalidTransition):
             log.exception("run.unreadable", run_id=row.id)
+            self._unreadable.add(row.id)
             return None
-        if stored is None or stored.history.state.terminal or row.id in self._runners:
+        if stored is None or stored.history.state.terminal or row.id in self._fleet:
             return None
         runner = self._runner(row, stored)
         facts = list(runner.lost_attempts())
         if stored.history.status == "pending":
             facts.append(self._start_fact(stored.history.timeout))
-        self._runners[row.id] = runner
+        self._fleet.add(runner)
         runner.fold(facts)
         self._launch(runner)
         return runner
@@ -283,8 +291,8 @@ class EmbeddedEngine:
     async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
         """End a run early, wherever it is in its life."""
         if not self._lock.held:
-            raise StoreUnavailable("this process stands by; ask the one that executes, or try again later")
-        runner = self._runners.get(run_id) or await self._take_to_cancel(run_id)
+            raise StandingBy("this process stands by; ask the one that executes, or try again later")
+        runner = self._fleet.get(run_id) or await self._take_to_cancel(run_id)
         receipt = receipt_of(runner.history)
         durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         event = e.CancelRequested(reason=reason, at=self._tools.clock.now())
@@ -302,15 +310,15 @@ class EmbeddedEngine:
     async def _take_to_cancel(self, run_id: str) -> Runner:
         """A queued run ends without ever having started."""
         stored = await self._loader.load(run_id)
-        runner = self._runners.get(run_id)
+        runner = self._fleet.get(run_id)
         if runner is not None:
             return runner
         if stored is None or stored.history.state.terminal:
             raise RunEnded(f"run {run_id!r} has ended; there is nothing to cancel")
         identity = RunIdentity(run_id=run_id, tenant="", workflow=stored.workflow.name, labels={})
         runner = Runner(identity, stored.workflow, stored.history, self._tools)
-        self._runners[run_id] = runner
-        self._queued = max(0, self._queued - 1)
+        self._fleet.add(runner)
+        self._backlog.taken()
         self._launch(runner)
         return runner
 
@@ -322,7 +330,7 @@ class EmbeddedEngine:
 
     async def wait(self, run_id: str, *, seconds: float) -> History | None:
         """The ended run, or None if it has not ended within that time."""
-        with self._waiters.waiting(run_id) as ended:
+        with self._fleet.waiters.waiting(run_id) as ended:
             try:
                 async with asyncio.timeout(seconds):
                     return await self._ended(run_id, ended)
@@ -331,7 +339,7 @@ class EmbeddedEngine:
 
     async def _ended(self, run_id: str, ended: asyncio.Future[History]) -> History:
         """Wait for this process to end the run or, where another may execute it, look at the store."""
-        while run_id not in self._runners and not ended.done():
+        while run_id not in self._fleet and not ended.done():
             stored = await self._loader.load(run_id)
             if stored is not None and stored.history.state.terminal:
                 return stored.history

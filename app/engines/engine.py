@@ -70,6 +70,10 @@ class Draining(OrchestratorError):
     """The process is shutting down and takes no new runs."""
 
 
+class StandingBy(OrchestratorError):
+    """Another process executes the runs of this store; only it can control them."""
+
+
 class RunEnded(OrchestratorError):
     """The run has ended (or is ending), so it cannot be controlled any more."""
 
@@ -96,7 +100,7 @@ class Engine(Protocol):
     async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
         """End a run early: on return the request is durable and its calls are being aborted.
 
-        Raises `RunEnded` if it has ended or is being cancelled already.
+        Raises `RunEnded` if it has ended or is being cancelled already, `StandingBy`.
         """
         ...
 

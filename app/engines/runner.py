@@ -91,6 +91,9 @@ class Runner:
 
     def post(self, fact: Fact) -> None:
         """Hand in a fact; it is dropped if it cannot happen any more by the time it is folded."""
+        if self._released:
+            self._drop(fact)
+            return
         self._inbox.append(fact)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)

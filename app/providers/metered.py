@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Protocol
 
 from app.observability.tracing import CallSpan, Operation, Tracer
@@ -52,38 +53,59 @@ class Meter:
         self._recorder = recorder
         self._tracer = tracer
 
-    @contextmanager
-    def call(self, operation: Operation, model: str) -> Iterator[CallSpan]:
+    def call(self, operation: Operation, model: str) -> AbstractContextManager[CallSpan]:
         """One call: from here to the end of the block."""
-        started = time.perf_counter()
-        status = "success"
-        try:
-            with self._tracer.call(operation, self._provider, model) as span:
-                yield span
-        except CallError as error:
-            status = error.error_class
-            self._recorder.error(status, "provider")
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            status = "cancelled"
-            raise
-        except BaseException:
-            status = "internal"
-            raise
-        finally:
-            self._recorder.llm_request(self._provider, model, status, time.perf_counter() - started)
+        span = self._tracer.call(operation, self._provider, model)
+        return _Call(self._recorder, span, self._provider, model)
 
     def billed(self, model: str, usage: Usage) -> None:
         """Count the tokens of an answer."""
-        counts = {
-            "input": usage.input_tokens,
-            "output": usage.output_tokens,
-            "cached": usage.cached_tokens,
-            "reasoning": usage.reasoning_tokens,
-        }
-        for kind, count in counts.items():
-            if count:
-                self._recorder.llm_tokens(self._provider, model, kind, count)
+        count = self._recorder.llm_tokens
+        if usage.input_tokens:
+            count(self._provider, model, "input", usage.input_tokens)
+        if usage.output_tokens:
+            count(self._provider, model, "output", usage.output_tokens)
+        if usage.cached_tokens:
+            count(self._provider, model, "cached", usage.cached_tokens)
+        if usage.reasoning_tokens:
+            count(self._provider, model, "reasoning", usage.reasoning_tokens)
+
+
+class _Call:
+    """One call under way. A class, because a generator as context manager costs three times as much."""
+
+    __slots__ = ("_model", "_provider", "_recorder", "_span", "_started")
+
+    def __init__(
+        self, recorder: CallRecorder, span: AbstractContextManager[CallSpan], provider: str, model: str
+    ) -> None:
+        self._recorder = recorder
+        self._span = span
+        self._provider = provider
+        self._model = model
+
+    def __enter__(self) -> CallSpan:
+        self._started = time.perf_counter()
+        return self._span.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._span.__exit__(kind, error, trace)
+        finally:
+            self._count(error)
+
+    def _count(self, error: BaseException | None) -> None:
+        status = "success"
+        if isinstance(error, CallError):
+            status = error.error_class
+            self._recorder.error(status, "provider")
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            status = "cancelled"
+        elif error is not None:
+            status = "internal"
+        self._recorder.llm_request(self._provider, self._model, status, time.perf_counter() - self._started)
 
 
 class MeteredChat:

@@ -121,7 +121,8 @@ class Transport:
     async def warm(self) -> None:
         """Load the HTTP libraries without blocking the loop, and open the pool."""
         await asyncio.to_thread(import_module, "app.providers.sockets")
-        self._opened()
+        if self._wire is None:
+            self._opened()
 
     async def exchange(self, call: Call) -> HttpResponse:
         """Send and read the whole answer, whatever its status.

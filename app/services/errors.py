@@ -8,7 +8,7 @@
     ├── VersionMismatch           412  the `If-Match` condition does not hold
     ├── Unprocessable             422  DefinitionRejected, InputsRejected, IdempotencyKeyReused
     ├── TooManyRuns               429  too many runs wait
-    └── Unavailable               503  ShuttingDown, StorageUnavailable
+    └── Unavailable               503  ShuttingDown, NotExecuting, StorageUnavailable
 
 `translate` is the one place where errors of the inside become these. Messages say what to do and name
 identifiers with `!r`. What does not belong here: how an error is written to the wire.
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from app.engines.engine import Draining, Overloaded, RunEnded
+from app.engines.engine import Draining, Overloaded, RunEnded, StandingBy
 from app.ports.errors import (
     DefinitionInvalid,
     InputsInvalid,
@@ -192,6 +192,13 @@ class ShuttingDown(Unavailable):
     title = "The service is shutting down"
 
 
+class NotExecuting(Unavailable):
+    """Another process executes."""
+
+    code = "standing_by"
+    title = "This process stands by"
+
+
 class StorageUnavailable(Unavailable):
     """The store takes no writes."""
 
@@ -217,6 +224,8 @@ def translate(error: OrchestratorError) -> ServiceError | None:
             refusal = TooManyRuns(str(error), retry_after=error.retry_after)
         case Draining():
             refusal = ShuttingDown(str(error), retry_after=RETRY_SECONDS)
+        case StandingBy():
+            refusal = NotExecuting(str(error), retry_after=RETRY_SECONDS)
         case StoreUnavailable():
             refusal = StorageUnavailable(
                 "the store cannot take writes at the moment; nothing was stored, try again later",

@@ -239,6 +239,30 @@ async def test_a_writer_that_lost_its_run_stops_and_starts_nothing_more() -> Non
     assert it.chat.calls == {"a": 1}
 
 
+async def test_a_run_whose_runner_crashed_is_taken_up_again_and_completes() -> None:
+    store = FussyStore()
+    await store.open()
+    async with bench(store=store) as it:
+        store.refusals = [RuntimeError("a bug in the store")]
+        run_id = await it.submit(THREE)
+        history = await it.finish(run_id)
+        assert history.status == "completed"
+        assert "AttemptLost" in await it.types(run_id)
+        assert it.slots.take()
+
+
+async def test_a_runner_that_crashes_every_time_is_left_alone() -> None:
+    store = FussyStore()
+    await store.open()
+    async with bench(store=store) as it:
+        store.refusals = [RuntimeError("a bug in the store")] * 100
+        run_id = await it.submit(THREE)
+        assert await it.engine.wait(run_id, seconds=0.5) is None
+        left = len(store.refusals)
+        assert await it.engine.wait(run_id, seconds=0.2) is None
+        assert len(store.refusals) == left > 90
+
+
 async def test_a_submission_that_could_not_be_stored_leaves_nothing_behind() -> None:
     async with bench() as it:
         run_id = await it.submit(workflow(llm("a")))

@@ -67,6 +67,24 @@ def untimed(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str
     }
 
 
+def shapes(registry: CollectorRegistry) -> list[tuple[str, str, str, set[tuple[object, ...]]]]:
+    """Everything of the families but values, and creation times, which the library can also leave out."""
+    return [
+        (
+            family.name,
+            family.type,
+            family.documentation,
+            {
+                (sample.name, *sorted(sample.labels.items()))
+                for sample in family.samples
+                if not sample.name.endswith("_created")
+            },
+        )
+        for family in registry.collect()
+        if family.name.startswith("http_")
+    ]
+
+
 async def test_an_invented_method_is_counted_as_other() -> None:
     app, metrics = make_app(), Metrics()
     instrument(app, metrics)
@@ -97,6 +115,16 @@ async def test_it_counts_exactly_what_the_librarys_own_middleware_counts() -> No
     await use(ours)
     await use(stock)
     assert untimed(metrics.registry) == untimed(registry)
+
+
+async def test_its_families_look_like_the_librarys_own() -> None:
+    ours, metrics = make_app(), Metrics()
+    instrument(ours, metrics)
+    stock, registry = make_app(), CollectorRegistry()
+    Instrumentator(registry=registry).instrument(stock)
+    await use(ours)
+    await use(stock)
+    assert shapes(metrics.registry) == shapes(registry)
 
 
 async def test_an_absurd_content_length_does_not_break_the_request() -> None:

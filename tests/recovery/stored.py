@@ -1,0 +1,116 @@
+"""What a process that was killed left in its data directory.
+
+Read from a copy, because the last reader of a database folds its write-ahead log in: what the next process
+finds is to be what the dead one left. While another process is alive it is the other way round: a commit
+that was written and not yet announced in the shared index does not count for it, but would in a copy. So
+then the database itself is read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.services.run_events import TERMINAL_ROWS
+from app.stores.sql.schema import DATABASE_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the journal."""
+
+    seq: int
+    type: str
+    payload: Mapping[str, Any]
+
+    @property
+    def path(self) -> str:
+        """The step it is about; empty for the run itself."""
+        return str(self.payload.get("path") or "")
+
+
+@dataclass(slots=True)
+class StoredRun:
+    """A run with its journal."""
+
+    run_id: str
+    status: str
+    labels: Mapping[str, str]
+    events: list[Event] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[str]:
+        """The steps of its events of a type, in order."""
+        return [event.path for event in self.events if event.type == kind]
+
+    @property
+    def outputs(self) -> Any:
+        """What it brought; None unless it completed."""
+        last = self.events[-1]
+        return last.payload["data"]["outputs"] if last.type == "RunCompleted" else None
+
+    def flaws(self) -> list[str]:
+        """What is wrong with the journal of an ended run; nothing, one hopes."""
+        flaws = []
+        if [event.seq for event in self.events] != list(range(1, len(self.events) + 1)):
+            flaws.append("the seq has gaps")
+        terminal = [event.type for event in self.events if event.type in TERMINAL_ROWS]
+        if len(terminal) != 1 or self.events[-1].type not in TERMINAL_ROWS:
+            flaws.append(f"the terminal events are {terminal}, the last is {self.events[-1].type}")
+        done: set[str] = set()
+        for event in self.events:
+            if event.path in done:
+                flaws.append(f"{event.type} of {event.path} after its outcome")
+            if event.type == "StepSucceeded":
+                done.add(event.path)
+        return flaws
+
+
+def stored_runs(data_dir: Path) -> dict[str, StoredRun]:
+    """Every run by its id."""
+    with _copy(data_dir) as database:
+        runs = {
+            run_id: StoredRun(run_id, status, json.loads(labels))
+            for run_id, status, labels in database.execute("SELECT id, status, labels FROM runs")
+        }
+        rows = database.execute("SELECT run_id, seq, type, payload FROM journal ORDER BY run_id, seq")
+        for run_id, seq, kind, payload in rows:
+            runs[run_id].events.append(Event(seq, kind, json.loads(payload)))
+    return runs
+
+
+def succeeded_steps(data_dir: Path, *, live: bool = False) -> set[str]:
+    """`run:step` of every outcome in the journal: the idempotency keys that must not be called again."""
+    with _original(data_dir) if live else _copy(data_dir) as database:
+        rows = database.execute("SELECT run_id, payload FROM journal WHERE type = 'StepSucceeded'")
+        return {f"{run_id}:{json.loads(payload)['path']}" for run_id, payload in rows}
+
+
+def integrity(data_dir: Path) -> str:
+    """What SQLite finds when it checks the whole database: `ok`."""
+    with _copy(data_dir) as database:
+        return str(database.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+@contextmanager
+def _copy(data_dir: Path) -> Iterator[sqlite3.Connection]:
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-wal"):
+            original = data_dir / f"{DATABASE_FILE}{suffix}"
+            if original.exists():
+                shutil.copy(original, folder)
+        with closing(sqlite3.connect(Path(folder) / DATABASE_FILE)) as database:
+            yield database
+
+
+@contextmanager
+def _original(data_dir: Path) -> Iterator[sqlite3.Connection]:
+    uri = f"{(data_dir / DATABASE_FILE).as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as database:
+        yield database

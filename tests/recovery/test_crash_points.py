@@ -1,0 +1,179 @@
+"""A run of three steps, killed at every point that it passes, and taken up by the next process.
+
+Every case starts with a service that kills itself at one passage of one point, looks at what the dead
+process left, starts the service as it ships on the same directory, and holds the end against an
+undisturbed run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+
+from tests.recovery.chain import STEPS, outputs_of
+from tests.recovery.crashing import CRASH_AT, PASSAGES
+from tests.recovery.services import CRASHING, Client, Services, client_of
+from tests.recovery.stored import StoredRun, integrity, stored_runs, succeeded_steps
+from tests.service_process import ServiceProcess
+from tests.simulator.process import Simulator
+
+WORD: Final = "ping"
+KEY: Final = "the-only-submission"
+PLACES: Final = {"create": 1, "commit": 4, "append": 3, "dispatch": 3, "acknowledge": 1}
+"""How often an undisturbed run passes each place."""
+POINTS: Final = [
+    f"{place}.{side}:{passage}"
+    for place, passages in PLACES.items()
+    for passage in range(1, passages + 1)
+    for side in ("before", "after")
+]
+BEFORE_DURABLE: Final = {"create.before:1", "commit.before:1"}
+BEFORE_ACKNOWLEDGED: Final = {*BEFORE_DURABLE, "create.after:1", "commit.after:1", "acknowledge.before:1"}
+WITH_THE_ACKNOWLEDGEMENT: Final = {"dispatch.before:1"}
+"""The first call goes out beside the acknowledgement: either may be first."""
+LATENCY_MS: Final = 100
+"""Of the simulator, so that everything after the first call comes after the acknowledgement too."""
+RECOVERY_POINTS: Final = [
+    f"{place}.{side}:1" for place in ("append", "commit", "dispatch") for side in ("before", "after")
+]
+"""Of the process that takes up a run whose first answer was lost; from there on it is the usual path."""
+
+
+def crashing(services: Services, crash_at: str | None) -> ServiceProcess:
+    """A service that will kill itself there."""
+    environment = {PASSAGES: str(services.folder / "passages")}
+    if crash_at:
+        environment[CRASH_AT] = crash_at
+    return services.start(command=CRASHING, environment=environment)
+
+
+def passages(services: Services) -> list[str]:
+    return (services.folder / "passages").read_text().split()
+
+
+def submit(client: Client, key: str | None) -> str | None:
+    """The id of the run if the submission was acknowledged before the service died."""
+    try:
+        return client.accepted(WORD, key=key)
+    except httpx.TransportError:
+        return None
+
+
+def killed_at(services: Services, point: str, key: str | None) -> str | None:
+    """Let a submission die there; the run's id if it was acknowledged."""
+    services.simulator.control(latency_ms=LATENCY_MS)
+    service = crashing(services, point)
+    service.wait_ready()
+    with client_of(service) as client:
+        acknowledged = submit(client, key)
+    assert service.wait() == -9, service.log()
+    assert point in passages(services)
+    return acknowledged
+
+
+def check_sound(run: StoredRun) -> None:
+    assert run.flaws() == []
+    assert run.status == "completed"
+    assert run.outputs == outputs_of(WORD)
+    assert run.of("StepSucceeded") == list(STEPS)
+
+
+def check_calls(
+    simulator: Simulator, run: StoredRun, journalled: set[str], calls: dict[str, int], *, crashes: int = 1
+) -> None:
+    """Nothing that was in the journal was called again, and nothing more often than it was lost."""
+    by_key = simulator.stats().by_key
+    for step in STEPS:
+        key = f"{run.run_id}:{step}"
+        if key in journalled:
+            assert by_key[key] == calls[key], f"{step} was in the journal and was called again"
+        assert 1 <= by_key[key] <= 1 + run.of("AttemptLost").count(step), step
+    assert len(run.of("AttemptLost")) <= crashes
+
+
+def test_the_list_of_points_is_what_an_undisturbed_run_passes(
+    services: Services, simulator: Simulator
+) -> None:
+    service = crashing(services, None)
+    service.wait_ready()
+    with client_of(service) as client:
+        run_id = client.accepted(WORD, key=KEY)
+        assert client.ended(run_id)["outputs"] == outputs_of(WORD)
+    service.kill()
+    assert sorted(passages(services)) == sorted(POINTS)
+    check_calls(simulator, stored_runs(services.data_dir)[run_id], set(), {}, crashes=0)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_run_killed_anywhere_ends_as_if_nothing_had_happened(
+    services: Services, simulator: Simulator, point: str
+) -> None:
+    acknowledged = killed_at(services, point, None)
+    if point in BEFORE_ACKNOWLEDGED:
+        assert acknowledged is None
+    elif point not in WITH_THE_ACKNOWLEDGEMENT:
+        assert acknowledged is not None
+    journalled, calls = succeeded_steps(services.data_dir), dict(simulator.stats().by_key)
+    left = list(stored_runs(services.data_dir))
+    assert len(left) == (0 if point in BEFORE_DURABLE else 1)
+    if acknowledged:
+        assert left == [acknowledged]
+
+    service = services.ready()
+    with client_of(service) as client:
+        assert [run["id"] for run in client.runs()] == left
+        for run_id in left:
+            assert client.ended(run_id)["status"] == "completed"
+    service.kill()
+    for run in stored_runs(services.data_dir).values():
+        check_sound(run)
+        check_calls(simulator, run, journalled, calls)
+    assert integrity(services.data_dir) == "ok"
+
+
+@pytest.mark.parametrize("point", sorted(BEFORE_ACKNOWLEDGED | {"acknowledge.after:1", "append.after:1"}))
+def test_a_submission_repeated_under_its_key_after_the_kill_is_one_run(
+    services: Services, simulator: Simulator, point: str
+) -> None:
+    acknowledged = killed_at(services, point, KEY)
+    journalled, calls = succeeded_steps(services.data_dir), dict(simulator.stats().by_key)
+
+    service = services.ready()
+    with client_of(service) as client:
+        run_id = client.accepted(WORD, key=KEY)
+        assert acknowledged in {None, run_id}
+        assert client.ended(run_id)["status"] == "completed"
+        assert client.accepted(WORD, key=KEY) == run_id
+    service.kill()
+    runs = stored_runs(services.data_dir)
+    assert list(runs) == [run_id]
+    check_sound(runs[run_id])
+    check_calls(simulator, runs[run_id], journalled, calls)
+
+
+@pytest.mark.parametrize("point", RECOVERY_POINTS)
+def test_a_recovery_killed_anywhere_is_recovered(
+    services: Services, simulator: Simulator, point: str
+) -> None:
+    run_id = killed_at(services, "dispatch.after:1", None)
+    assert run_id is not None
+    (services.folder / "passages").unlink()
+    second = crashing(services, point)
+    assert second.wait() == -9, second.log()
+    journalled, calls = succeeded_steps(services.data_dir), dict(simulator.stats().by_key)
+
+    service = services.ready()
+    with client_of(service) as client:
+        assert client.ended(run_id)["status"] == "completed"
+    service.kill()
+    run = stored_runs(services.data_dir)[run_id]
+    check_sound(run)
+    check_calls(simulator, run, journalled, calls, crashes=2)
+
+
+def test_the_places_are_described_where_they_are_defined() -> None:
+    described = Path(__file__).with_name("crashing.py").read_text()
+    assert all(f"| {place} |" in described for place in PLACES)
