@@ -220,6 +220,10 @@ def _dispatch(state: RunState) -> None:
 
 def _attempt_started(state: RunState, event: e.AttemptStarted) -> None:
     step = state.steps[event.path]
+    if step.status is StepStatus.READY:
+        # A journal from a time when more attempts were allowed at once: what happened, happened.
+        state.ready.remove(event.path)
+        state.slots += 1
     state.agenda.pop(("start", event.path), None)
     step.status = StepStatus.RUNNING
     step.attempt = event.attempt

@@ -39,7 +39,7 @@ RUN_PHASES: Final[Mapping[type[e.Event], frozenset[RunPhase | None]]] = {
 STEP_STATUSES: Final[Mapping[type[e.Event], frozenset[StepStatus]]] = {
     e.ConditionEvaluated: frozenset({S.EVALUATING}),
     e.ConditionFailed: frozenset({S.EVALUATING}),
-    e.AttemptStarted: frozenset({S.STARTING}),
+    e.AttemptStarted: frozenset({S.STARTING, S.READY}),
     e.StepSucceeded: frozenset({S.RUNNING}),
     e.AttemptFailed: frozenset({S.RUNNING}),
     e.AttemptTimedOut: frozenset({S.RUNNING}),

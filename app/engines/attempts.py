@@ -26,6 +26,10 @@ from app.templating.renderer import Renderer
 
 log = structlog.get_logger(__name__)
 
+SPARE_LEVELS = 120
+"""Levels of nesting that stay free around a step's outputs; they may take some 130 themselves."""
+SHALLOW = 100
+"""Brackets that no walk is needed for."""
 MAX_MESSAGE = 2000
 """Characters of an error message that are kept."""
 
@@ -103,7 +107,11 @@ class Attempts:
     def _success(self, step: CompiledStep, attempt: int, outcome: StepOutcome) -> list[Fact]:
         now = self._clock.now()
         facts = [
-            Fact(event=e.NoticeEmitted(path=step.id, attempt=attempt, at=now), data=notice)
+            Fact(
+                event=e.NoticeEmitted(path=step.id, attempt=attempt, at=now),
+                data=notice,
+                encoded=encode_data(step.id, notice, self._limits),
+            )
             for notice in outcome.emitted
         ]
         data = {"outputs": outcome.outputs, "billing": billing(outcome)}
@@ -113,11 +121,15 @@ class Attempts:
 
 
 def encode_data(path: str, data: Mapping[str, Any], limits: AttemptLimits) -> bytes:
-    """JSON of what a step brought. Raises `PermanentError` if it is no JSON or too large."""
+    """JSON of what a step brought. Raises `PermanentError` if it is no JSON, too deep or too large."""
     try:
         encoded = orjson.dumps(data)
+        if encoded.count(b"[") + encoded.count(b"{") > SHALLOW:
+            orjson.dumps(_wrapped(data))
     except TypeError as error:
-        raise PermanentError("invalid_output", f"the outputs of {path!r} are not JSON: {error}") from error
+        raise PermanentError(
+            "invalid_output", f"the outputs of {path!r} are not JSON that can be stored: {error}"
+        ) from error
     if len(encoded) > limits.max_output_bytes:
         raise PermanentError(
             "too_large",
@@ -125,6 +137,13 @@ def encode_data(path: str, data: Mapping[str, Any], limits: AttemptLimits) -> by
             "allowed; return less, or raise runs.max_output_bytes",
         )
     return encoded
+
+
+def _wrapped(data: Any) -> Any:
+    """Deep enough that orjson, whose bound is 254 levels, refuses what could not be wrapped for a reader."""
+    for _ in range(SPARE_LEVELS):
+        data = [data]
+    return data
 
 
 def billing(outcome: StepOutcome) -> Mapping[str, Any] | None:

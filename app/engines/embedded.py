@@ -18,14 +18,13 @@ from typing import Literal
 import structlog
 
 from app.core import events as e
-from app.core.transitions import InvalidTransition
 from app.dsl.catalog import Catalog
-from app.engines.attempts import RunIdentity
-from app.engines.backlog import Backlog
 from app.engines.engine import (
+    CancelPending,
     CancelReceipt,
     Draining,
     EngineStats,
+    HandedOver,
     Listener,
     Overloaded,
     RunEnded,
@@ -39,15 +38,16 @@ from app.engines.history import History, new_history
 from app.engines.live import LiveEvents
 from app.engines.recovery import RunLoader, StoredRun
 from app.engines.runner import Runner, RunnerTools
-from app.ports.errors import DefinitionInvalid, StoreError, StoreUnavailable
+from app.engines.uptake import Uptake
+from app.ports.errors import StoreError
 from app.ports.lock import ExecutorLock
-from app.ports.runs import RunRow, Store
+from app.ports.runs import Store
 
 log = structlog.get_logger(__name__)
 
-RECOVERABLE = frozenset({"running", "cancelling"})
-QUEUED = frozenset({"pending"})
-MAX_RECOVERED = 100_000
+FLUSH_SECONDS = 5.0
+"""How long a drain waits for a store that may be stuck."""
+TERMINAL_TYPES = frozenset(kind.__name__ for kind in e.TERMINAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +83,14 @@ class EmbeddedEngine:
         self._lock = lock
         self._limits = limits
         self._fleet = Fleet(tools.observer, self._run_ended)
-        self._backlog = Backlog()
-        self._unreadable: set[str] = set()
+        self._uptake = Uptake(
+            store=store,
+            loader=self._loader,
+            fleet=self._fleet,
+            tools=tools,
+            max_active=limits.max_active_runs,
+        )
+        self._backlog = self._uptake.backlog
         self._draining = False
         self._work = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -94,7 +100,7 @@ class EmbeddedEngine:
     async def start(self) -> None:
         """Become executor (and recover what is unfinished) or standby."""
         if await self._lock.acquire():
-            await self._recover()
+            await self._uptake.pass_over()
         self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
 
     async def drain(self, grace_seconds: float) -> None:
@@ -105,6 +111,10 @@ class EmbeddedEngine:
         self._draining = True
         await self._stop_supervisor()
         await self._fleet.drain(grace_seconds)
+        # What was handed to the store must be in the journal before anybody else may fold it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._store.flush()
         await self._lock.release()
 
     async def _stop_supervisor(self) -> None:
@@ -124,7 +134,7 @@ class EmbeddedEngine:
         )
 
     def _role(self) -> Literal["executor", "standby", "stopped"]:
-        if self._supervisor is None:
+        if self._supervisor is None or self._supervisor.done():
             return "stopped"
         return "executor" if self._lock.held else "standby"
 
@@ -151,19 +161,21 @@ class EmbeddedEngine:
     def _new_runner(self, submission: Submission) -> Runner:
         run = submission.run
         workflow = self._catalog.by_definition(submission.definition)
-        return self._runner(run, StoredRun(workflow=workflow, history=new_history(run.id, workflow.plan)))
+        stored = StoredRun(workflow=workflow, history=new_history(run.id, workflow.plan))
+        return self._uptake.runner(run, stored)
 
     async def _accept(self, submission: Submission, runner: Runner, *, starts: bool) -> None:
         run = submission.run
         data = {
             "definition": submission.definition.hash,
+            "tenant": run.tenant,
             "inputs": submission.inputs,
             "timeout": submission.timeout_seconds,
             "traceparent": self._tools.observer.traceparent(),
         }
         facts = [Fact(event=e.RunSubmitted(at=run.created_at), data=data)]
         if starts:
-            facts.append(self._start_fact(submission.timeout_seconds))
+            facts.append(self._uptake.start_fact(submission.timeout_seconds))
         try:
             runner.fold(facts)
             history = runner.history
@@ -180,6 +192,8 @@ class EmbeddedEngine:
         else:
             self._backlog.stored()
             self._report_load()
+            if len(self._fleet) < self._limits.max_active_runs:
+                self._work.set()
 
     def _forget(self, runner: Runner, *, starts: bool) -> None:
         runner.release()
@@ -191,17 +205,8 @@ class EmbeddedEngine:
     def _can_start(self) -> bool:
         return self._lock.held and not self._backlog.size and len(self._fleet) < self._limits.max_active_runs
 
-    def _start_fact(self, timeout: float | None) -> Fact:
-        return Fact(event=e.RunStarted(at=self._tools.clock.now(), timeout=timeout))
-
     def _retry_after(self) -> int:
         return min(60, max(1, self._backlog.size // max(1, self._limits.max_active_runs)))
-
-    # --- runners --------------------------------------------------------------------------------------
-
-    def _runner(self, run: RunRow, stored: StoredRun) -> Runner:
-        identity = RunIdentity(run_id=run.id, tenant=run.tenant, workflow=run.workflow, labels=run.labels)
-        return Runner(identity, stored.workflow, stored.history, self._tools)
 
     def _launch(self, runner: Runner) -> None:
         self._fleet.launch(runner)
@@ -215,76 +220,29 @@ class EmbeddedEngine:
     def _report_load(self) -> None:
         self._tools.observer.load(len(self._fleet), self._backlog.size)
 
-    # --- recovery and the queue ------------------------------------------------------------------------
-
     async def _supervise(self) -> None:
-        """Feed free places from the queue; while standing by, try to become the executor."""
+        """Take stored runs up; while standing by, try to become the executor."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.poll_seconds):
                     await self._work.wait()
             self._work.clear()
             try:
-                if self._lock.held:
-                    await self._refill()
-                elif await self._lock.acquire():
-                    log.info("engine.took_over")
-                    await self._recover()
-                else:
-                    await self._recount()
+                await self._look_after()
             except StoreError:
                 log.warning("engine.store_unavailable", exc_info=True)
+            except Exception:
+                # Whatever it is, the next pass may succeed, and without passes nothing goes on.
+                log.exception("engine.pass_failed")
 
-    async def _recover(self) -> None:
-        """Go on with every run that was in flight when the last executor died."""
-        rows = await self._store.runs.unfinished(limit=MAX_RECOVERED, statuses=RECOVERABLE)
-        for row in rows:
-            await self._take(row)
-        log.info("engine.recovered", runs=len(rows))
-        await self._refill()
-
-    async def _recount(self) -> None:
-        await self._backlog.recount(lambda: self._store.runs.count(QUEUED))
-
-    async def _refill(self) -> None:
-        await self._recount()
-        if self._fleet.orphans:
-            await self._adopt(frozenset(self._fleet.orphans))
-        free = self._limits.max_active_runs - len(self._fleet)
-        if not self._backlog.size or free <= 0:
-            return
-        unreadable = frozenset(self._unreadable)
-        for row in await self._store.runs.unfinished(limit=free, statuses=QUEUED, exclude=unreadable):
-            if await self._take(row):
-                self._backlog.taken()
-
-    async def _adopt(self, orphans: frozenset[str]) -> None:
-        """Go on with runs whose runners crashed."""
-        self._fleet.orphans.clear()
-        for row in await self._store.runs.unfinished(limit=MAX_RECOVERED, statuses=RECOVERABLE):
-            if row.id in orphans:
-                await self._take(row)
-
-    async def _take(self, row: RunRow) -> Runner | None:
-        """Bring a stored run into memory and go on with it; None if it cannot be or is here already."""
-        if row.id in self._fleet:
-            return None
-        try:
-            stored = await self._loader.load(row.id)
-        except (StoreError, DefinitionInvalid, InvalidTransition):
-            log.exception("run.unreadable", run_id=row.id)
-            self._unreadable.add(row.id)
-            return None
-        if stored is None or stored.history.state.terminal or row.id in self._fleet:
-            return None
-        runner = self._runner(row, stored)
-        facts = list(runner.lost_attempts())
-        if stored.history.status == "pending":
-            facts.append(self._start_fact(stored.history.timeout))
-        self._fleet.add(runner)
-        runner.fold(facts)
-        self._launch(runner)
-        return runner
+    async def _look_after(self) -> None:
+        if self._lock.held:
+            await self._uptake.pass_over()
+        elif await self._lock.acquire():
+            log.info("engine.took_over")
+            await self._uptake.pass_over()
+        else:
+            await self._uptake.recount()
 
     # --- control --------------------------------------------------------------------------------------
 
@@ -292,35 +250,20 @@ class EmbeddedEngine:
         """End a run early, wherever it is in its life."""
         if not self._lock.held:
             raise StandingBy("this process stands by; ask the one that executes, or try again later")
-        runner = self._fleet.get(run_id) or await self._take_to_cancel(run_id)
-        receipt = receipt_of(runner.history)
         durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         event = e.CancelRequested(reason=reason, at=self._tools.clock.now())
-        runner.post(Fact(event=event, durable=durable))
-        await asyncio.wait({durable}, timeout=self._limits.cancel_seconds)
-        if not durable.done():
-            raise StoreUnavailable(
-                f"the cancellation of run {run_id!r} is not stored yet, for the store takes no writes; "
-                "it takes effect when the store does, look at the run then"
-            )
-        if not durable.result():
-            raise RunEnded(f"run {run_id!r} has ended or is ending; there is nothing to cancel")
-        return receipt
-
-    async def _take_to_cancel(self, run_id: str) -> Runner:
-        """A queued run ends without ever having started."""
-        stored = await self._loader.load(run_id)
+        fact = Fact(event=event, durable=durable)
         runner = self._fleet.get(run_id)
+        receipt = receipt_of(runner.history) if runner else None
         if runner is not None:
-            return runner
-        if stored is None or stored.history.state.terminal:
-            raise RunEnded(f"run {run_id!r} has ended; there is nothing to cancel")
-        identity = RunIdentity(run_id=run_id, tenant="", workflow=stored.workflow.name, labels={})
-        runner = Runner(identity, stored.workflow, stored.history, self._tools)
-        self._fleet.add(runner)
-        self._backlog.taken()
-        self._launch(runner)
-        return runner
+            runner.post(fact)
+        else:
+            runner = await self._uptake.take_to_end(run_id, fact)
+        if runner is None:
+            raise _ended(run_id)
+        await asyncio.wait({durable}, timeout=self._limits.cancel_seconds)
+        _check_cancelled(run_id, durable)
+        return receipt or receipt_of(runner.history)
 
     # --- news -----------------------------------------------------------------------------------------
 
@@ -333,15 +276,38 @@ class EmbeddedEngine:
         with self._fleet.waiters.waiting(run_id) as ended:
             try:
                 async with asyncio.timeout(seconds):
-                    return await self._ended(run_id, ended)
+                    return await self._end_of(run_id, ended)
             except TimeoutError:
                 return None
 
-    async def _ended(self, run_id: str, ended: asyncio.Future[History]) -> History:
+    async def _end_of(self, run_id: str, ended: asyncio.Future[History]) -> History:
         """Wait for this process to end the run or, where another may execute it, look at the store."""
+        seen = 0
         while run_id not in self._fleet and not ended.done():
-            stored = await self._loader.load(run_id)
-            if stored is not None and stored.history.state.terminal:
-                return stored.history
+            rows = await self._store.journal.read(run_id, after=seen)
+            if rows:
+                seen = rows[-1].seq
+                if rows[-1].type in TERMINAL_TYPES and (stored := await self._loader.load(run_id)):
+                    return stored.history
             await asyncio.wait({ended}, timeout=self._limits.poll_seconds)
         return await ended
+
+
+def _ended(run_id: str) -> RunEnded:
+    return RunEnded(f"run {run_id!r} has ended or is ending; there is nothing to cancel")
+
+
+def _check_cancelled(run_id: str, durable: asyncio.Future[bool]) -> None:
+    """Raise unless the cancellation is in the journal."""
+    if not durable.done():
+        raise CancelPending(
+            f"the cancellation of run {run_id!r} is not stored yet, for the store takes no writes; "
+            "it takes effect when the store does, look at the run then"
+        )
+    if durable.cancelled():
+        raise HandedOver(
+            f"the process let go of run {run_id!r} before the cancellation was stored; "
+            "ask again, the process that goes on with the run will answer"
+        )
+    if not durable.result():
+        raise _ended(run_id)

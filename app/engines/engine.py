@@ -74,6 +74,14 @@ class StandingBy(OrchestratorError):
     """Another process executes the runs of this store; only it can control them."""
 
 
+class CancelPending(OrchestratorError):
+    """The cancellation is under way and not stored yet; it takes effect when the store takes writes."""
+
+
+class HandedOver(OrchestratorError):
+    """The process let go of the run before the request was stored; another one goes on with it."""
+
+
 class RunEnded(OrchestratorError):
     """The run has ended (or is ending), so it cannot be controlled any more."""
 
@@ -100,7 +108,8 @@ class Engine(Protocol):
     async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
         """End a run early: on return the request is durable and its calls are being aborted.
 
-        Raises `RunEnded` if it has ended or is being cancelled already, `StandingBy`.
+        Raises `RunEnded` if it has ended or is being cancelled already, `StandingBy`, `CancelPending`,
+        `HandedOver`, `UnreadableRun`.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The runs that this process has in hand: their runners, the tasks that drive them, who waits for them.
 
-Owns every task it starts. A runner that stops for a reason of its own (a bug, not a lost lock) leaves an
-orphan: its run is in the journal, unfinished, and the engine takes it up again a few times.
+Owns every task it starts. A runner that stops although its run has not ended leaves an orphan: the run is
+in the journal, and the engine takes it up again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from app.ports.errors import Fenced
 
 log = structlog.get_logger(__name__)
 
-MAX_CRASHES = 3
-"""Times that a run is taken up again after its runner crashed."""
-
 
 class Fleet:
     """Runners by run id. `ended` is called after each of them stopped."""
@@ -30,12 +27,13 @@ class Fleet:
     def __init__(self, observer: RunObserver, ended: Callable[[], None]) -> None:
         self.waiters = Waiters()
         self.orphans: set[str] = set()
-        """Runs whose runner crashed and that may be taken up again."""
+        """Runs whose runner stopped too early."""
+        self.stops: Counter[str] = Counter()
+        """How often that happened to a run that has not ended."""
         self._observer = observer
         self._ended = ended
         self._runners: dict[str, Runner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._crashes: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._runners)
@@ -59,6 +57,11 @@ class Fleet:
     def launch(self, runner: Runner) -> None:
         """Drive a run that was added."""
         self.spawn(self._drive(runner))
+
+    def forget(self, run_id: str) -> None:
+        """A run is nobody's orphan any more."""
+        self.orphans.discard(run_id)
+        self.stops.pop(run_id, None)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that `drain` waits for."""
@@ -85,17 +88,17 @@ class Fleet:
                 await runner.drive()
         except* Fenced:
             log.warning("run.fenced", run_id=run_id)
+            self._stopped(run_id)
         except* Exception:
             log.exception("run.crashed", run_id=run_id)
-            self._crashed(run_id)
+            self._stopped(run_id)
         finally:
             del self._runners[run_id]
             if runner.history.state.terminal:
-                self._crashes.pop(run_id, None)
+                self.stops.pop(run_id, None)
                 self.waiters.tell(run_id, runner.history)
             self._ended()
 
-    def _crashed(self, run_id: str) -> None:
-        self._crashes[run_id] += 1
-        if self._crashes[run_id] <= MAX_CRASHES:
-            self.orphans.add(run_id)
+    def _stopped(self, run_id: str) -> None:
+        self.stops[run_id] += 1
+        self.orphans.add(run_id)

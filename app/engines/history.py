@@ -60,6 +60,7 @@ class History:
 
     state: RunState
     seq: int = 0
+    tenant: str = ""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     outputs: Any = None
     failure: e.Failure | None = None
@@ -94,9 +95,11 @@ class History:
     def _run_event(self, event: e.Event, data: Mapping[str, Any] | None) -> None:
         if isinstance(event, e.RunSubmitted):
             self.submitted_at = event.at
-            self.inputs = (data or {}).get("inputs", {})
-            self.timeout = (data or {}).get("timeout")
-            self.traceparent = (data or {}).get("traceparent")
+            submitted = data or {}
+            self.tenant = submitted.get("tenant", "")
+            self.inputs = submitted.get("inputs", {})
+            self.timeout = submitted.get("timeout")
+            self.traceparent = submitted.get("traceparent")
         elif isinstance(event, e.RunStarted):
             self.started_at = event.at
         elif isinstance(event, e.CancelRequested):

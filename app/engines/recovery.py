@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from app.core import events as e
+from app.core.scheduler import in_flight
+from app.core.transitions import InvalidTransition
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledWorkflow
-from app.engines.codec import decode
+from app.engines.codec import decode, encode
 from app.engines.history import History, fold
-from app.ports.errors import StoreError
-from app.ports.runs import JournalRow, Store
+from app.ports.errors import DefinitionInvalid, StoreError
+from app.ports.runs import JournalRow, StatusChange, Store
+
+SMALL_DOCUMENT = 16_384
+"""Bytes of a definition that is compiled on the spot; a larger one goes to a thread."""
+
+
+class UnreadableRun(StoreError):
+    """The journal or the definition of a run cannot be understood by this version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +39,42 @@ class RunLoader:
         self._catalog = catalog
 
     async def load(self, run_id: str) -> StoredRun | None:
-        """The run, or None if there is none. Raises `StoreError` if its definition is gone."""
+        """The run, or None if there is none. Raises `UnreadableRun`, `StoreUnavailable`."""
         rows = await self._store.journal.read(run_id)
         if not rows:
             return None
-        workflow = await self._workflow(rows[0])
-        return StoredRun(workflow=workflow, history=fold(run_id, workflow.plan, rows))
+        try:
+            workflow = await self._workflow(rows[0])
+            return StoredRun(workflow=workflow, history=fold(run_id, workflow.plan, rows))
+        except (DefinitionInvalid, InvalidTransition, ValueError, TypeError, KeyError) as error:
+            raise UnreadableRun(
+                f"run {run_id!r} cannot be read by this version ({type(error).__name__}): {error}"
+            ) from error
 
     async def _workflow(self, first: JournalRow) -> CompiledWorkflow:
         event, data = decode(first)
         if not isinstance(event, e.RunSubmitted) or data is None:
-            raise StoreError(f"the journal of run {first.run_id!r} does not begin with its submission")
+            raise UnreadableRun(f"the journal of run {first.run_id!r} does not begin with its submission")
         definition = await self._store.runs.definition(data["definition"])
         if definition is None:
-            raise StoreError(f"the definition {data['definition']!r} of run {first.run_id!r} is not stored")
-        return self._catalog.by_definition(definition)
+            raise UnreadableRun(f"the definition of run {first.run_id!r} is not stored")
+        if len(definition.document) <= SMALL_DOCUMENT:
+            return self._catalog.by_definition(definition)
+        return await asyncio.to_thread(self._catalog.by_definition, definition)
+
+    async def give_up(self, run_id: str, failure: e.Failure, at: float) -> History | None:
+        """End a stored run as failed, whatever was in flight. Raises as `load`, and `Fenced`."""
+        stored = await self.load(run_id)
+        if stored is None or stored.history.state.terminal:
+            return None
+        history = stored.history
+        events: list[e.Event] = [
+            e.AttemptLost(path=path, attempt=attempt, at=at) for path, attempt in in_flight(history.state)
+        ]
+        rows = []
+        for event in [*events, e.RunFailed(path=None, failure=failure, at=at)]:
+            history.apply(event)
+            rows.append(encode(run_id, history.seq, event))
+        change = StatusChange(status=history.status, finished_at=at)
+        await self._store.journal.append(rows, change)
+        return history

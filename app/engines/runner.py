@@ -161,7 +161,7 @@ class Runner:
         self._held.clear()
         for waiter in self._acknowledge:
             if not waiter.done():
-                waiter.set_result(False)
+                waiter.cancel()
 
     # --- folding --------------------------------------------------------------------------------------
 
@@ -169,7 +169,14 @@ class Runner:
         if isinstance(fact.event, e.AttemptStarted):
             self._tools.slots.give_back()
         if fact.durable is not None and not fact.durable.done():
-            fact.durable.set_result(False)
+            self._refuse(fact.durable)
+
+    def _refuse(self, durable: asyncio.Future[bool]) -> None:
+        """False: the run has moved on. Cancelled: this process has let go of it."""
+        if self._released and not self.history.state.terminal:
+            durable.cancel()
+        else:
+            durable.set_result(False)
 
     def _decide(self) -> None:
         """Fold every decision that follows at once; hold the rest until all of it is durable."""

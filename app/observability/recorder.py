@@ -11,7 +11,10 @@ from typing import Protocol
 
 
 class Recorder(Protocol):
-    """Where facts are counted. Durations are seconds, `status` is the status as the API spells it."""
+    """Where facts are counted. Durations are seconds, `status` is the status as the API spells it.
+
+    Every method is called on the event loop's thread: implementations need no lock.
+    """
 
     def run_finished(self, workflow: str, status: str, seconds: float) -> None:
         """A run reached a terminal status, this long after it was taken up."""

@@ -233,6 +233,10 @@ class Store(Protocol):
         """Write what waits, then release everything."""
         ...
 
+    async def flush(self) -> None:
+        """Return when every write handed in so far is stored or refused, its caller gone or not."""
+        ...
+
     async def check(self) -> None:
         """Raise `StoreUnavailable` if a write would be refused."""
         ...

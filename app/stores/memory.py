@@ -265,6 +265,9 @@ class MemoryStore:
         """Refuse reads and writes until opened again."""
         self._data.open = False
 
+    async def flush(self) -> None:
+        """Every write is done before it returns."""
+
     async def check(self) -> None:
         """Raise `StoreUnavailable` when closed."""
         self._data.require_open()

@@ -10,6 +10,7 @@ import json
 import platform
 import statistics
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         start_simulator(latency_ms=args.latency_ms) as simulator,
     ):
-        parts = {
+        parts: dict[str, Callable[[], Any]] = {
             "compare": lambda: compare(simulator.url, Path(folder), args),
             "thousand": lambda: thousand(simulator.url, Path(folder)),
             "idle": lambda: idle(simulator.url, Path(folder)),

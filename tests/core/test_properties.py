@@ -105,6 +105,18 @@ def test_replaying_the_journal_gives_the_state_the_run_had(world: World) -> None
 
 
 @settings(max_examples=200)
+@given(worlds(), st.sampled_from([1, 2, 5, 100]))
+def test_a_journal_is_folded_alike_under_another_bound_on_concurrency(world: World, bound: int) -> None:
+    lived = world.run()
+    plan = Plan(nodes=world.plan.nodes, max_concurrency=bound, timeout=world.plan.timeout)
+    state = initial_state(RUN_ID, plan)
+    for event in world.journal:
+        evolve(state, event)
+    assert state.steps == lived.steps
+    assert state.phase is lived.phase
+
+
+@settings(max_examples=200)
 @given(worlds())
 def test_no_attempt_starts_before_its_dependencies_ended(world: World) -> None:
     world.run()

@@ -13,6 +13,7 @@ from typing import Any
 import uuid_utils
 
 from app.dsl.catalog import Catalog
+from app.dsl.policies import PlanDefaults
 from app.engines.attempts import AttemptLimits, Attempts
 from app.engines.decisions import Decisions
 from app.engines.embedded import EmbeddedEngine, EngineLimits
@@ -140,6 +141,7 @@ async def bench(
     limits: EngineLimits | None = None,
     attempt_slots: int = 100,
     attempt_limits: AttemptLimits | None = None,
+    defaults: PlanDefaults | None = None,
 ) -> AsyncIterator[Bench]:
     """A started engine; let go of abruptly at the end, as by a crash that loses nothing durable."""
     given = store is not None
@@ -148,7 +150,7 @@ async def bench(
         await store.open()
     chat = ScriptedChat(script)
     renderer = Renderer(RenderLimits())
-    catalog = Catalog(STEP_KINDS)
+    catalog = Catalog(STEP_KINDS, defaults)
     clock = WallClock()
     live = LiveEvents()
     attempt_limits = attempt_limits or AttemptLimits()

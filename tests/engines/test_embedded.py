@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from app.dsl.policies import PlanDefaults
 from app.engines.embedded import EngineLimits
 from app.engines.engine import Draining, Overloaded, RunEnded
+from app.engines.recovery import UnreadableRun
+from app.ports.errors import StoreUnavailable
 from app.ports.models import CallContext, ChatRequest
+from app.ports.runs import JournalRow, RunRow
 from app.stores.memory import MemoryStore
 from app.stores.memory_lock import ExecutorSlot, MemoryLock
 from tests.engines.harness import bench, llm, workflow
@@ -241,3 +247,101 @@ async def test_two_thousand_runs_wait_in_the_store_not_in_memory() -> None:
         histories = await asyncio.gather(*(it.finish(run_id, seconds=60) for run_id in ids))
     assert {history.status for history in histories} == {"completed"}
     assert it.chat.calls == {"a": 2000}
+
+
+class ForgetfulStore(MemoryStore):
+    """Reading a whole journal fails as often as told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 0
+        read = self.journal.read
+
+        async def fail_or_read(run_id: str, **options: Any) -> Sequence[JournalRow]:
+            if self.failures and not options:
+                self.failures -= 1
+                raise StoreUnavailable("the disk does not answer")
+            return await read(run_id, **options)
+
+        self.journal.read = fail_or_read  # type: ignore[method-assign]  # a store that fails on order
+
+
+async def test_a_queued_run_that_could_not_be_read_once_is_read_again() -> None:
+    store = ForgetfulStore()
+    await store.open()
+    gate = Gate()
+    limits = EngineLimits(max_active_runs=1, poll_seconds=0.02)
+    async with bench(store=store, script=gate, limits=limits) as it:
+        first = await it.submit(ONE)
+        queued = await it.submit(ONE)
+        store.failures = 1
+        gate.open.set()
+        await it.finish(first)
+        assert (await it.finish(queued)).status == "completed"
+
+
+async def test_a_recovery_that_got_stuck_is_completed_by_the_next_pass() -> None:
+    store = ForgetfulStore()
+    await store.open()
+    slot = ExecutorSlot()
+    async with bench(store=store, script=Gate(), lock=MemoryLock(slot)) as executor:
+        ids = [await executor.submit(ONE) for _ in range(3)]
+        async with bench(store=store, lock=MemoryLock(slot)) as standby:
+            store.failures = 2
+            await executor.engine.drain(0.0)
+            for run_id in ids:
+                assert (await standby.finish(run_id)).status == "completed"
+
+
+async def test_a_journal_of_another_version_stops_nobody_else() -> None:
+    store = MemoryStore()
+    await store.open()
+    async with bench(store=store, script=Gate()) as first:
+        strange = await first.submit(ONE)
+        sound = await first.submit(ONE)
+    row = JournalRow(run_id=strange, seq=4, type="SomethingNew", payload=b"{}", at=1.0)
+    await store.journal.append([row])
+    async with bench(store=store) as second:
+        assert (await second.finish(sound)).status == "completed"
+        assert second.engine.stats().role == "executor"
+        assert (await second.run(ONE)).status == "completed"
+        with pytest.raises(UnreadableRun):
+            await second.read(strange)
+
+
+async def test_a_run_started_under_a_higher_bound_is_read_and_finished_under_a_lower_one() -> None:
+    store = MemoryStore()
+    await store.open()
+    wide = workflow(*(llm(f"s{n}") for n in range(8)))
+    async with bench(store=store, script=Gate()) as first:
+        run_id = await first.submit(wide)
+        await asyncio.wait_for(first.chat.started.wait(), 5)
+    async with bench(store=store, defaults=PlanDefaults(max_concurrency=2)) as second:
+        assert (await second.finish(run_id)).status == "completed"
+        assert (await second.read(run_id)).status == "completed"
+
+
+class HidingStore(MemoryStore):
+    """Another view of a store, whose lists of unfinished runs are empty."""
+
+    def __init__(self, other: MemoryStore) -> None:
+        super().__init__()
+        self.journal, self.runs = other.journal, other.runs
+
+        async def none(**options: Any) -> Sequence[RunRow]:
+            return ()
+
+        self.runs.unfinished = none  # type: ignore[method-assign]  # nothing is found to recover
+
+
+async def test_cancelling_a_run_that_nobody_drives_starts_nothing_of_it() -> None:
+    store = MemoryStore()
+    await store.open()
+    async with bench(store=store, script=Gate()) as first:
+        run_id = await first.submit(workflow(llm("a"), llm("b", "{{ steps.a.text }}")))
+        await asyncio.wait_for(first.chat.started.wait(), 5)
+    hidden = HidingStore(store)
+    async with bench(store=hidden) as second:
+        await second.engine.cancel(run_id, reason=None)
+        assert (await second.finish(run_id)).status == "cancelled"
+        assert second.chat.calls == {}

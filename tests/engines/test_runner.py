@@ -9,7 +9,7 @@ import pytest
 
 from app.core.state import StepStatus
 from app.engines.attempts import AttemptLimits
-from app.engines.fleet import MAX_CRASHES
+from app.engines.uptake import MAX_STOPS
 from app.ports.errors import AlreadyExists, Fenced, PermanentError, StoreUnavailable, TemporaryError
 from app.ports.models import CallContext, ChatRequest
 from app.ports.runs import JournalRow, StatusChange
@@ -234,10 +234,19 @@ async def test_a_writer_that_lost_its_run_stops_and_starts_nothing_more() -> Non
     store = FussyStore()
     await store.open()
     async with bench(store=store) as it:
-        store.refusals = [Fenced("another writer owns it")]
+        store.refusals = [Fenced("another writer owns it")] * 100
         run_id = await it.submit(THREE)
-        assert await it.engine.wait(run_id, seconds=0.2) is None
+        assert await it.engine.wait(run_id, seconds=0.3) is None
     assert it.chat.calls == {"a": 1}
+
+
+async def test_an_executor_that_was_fenced_by_a_writer_now_gone_takes_its_run_up_again() -> None:
+    store = FussyStore()
+    await store.open()
+    async with bench(store=store) as it:
+        store.refusals = [Fenced("another writer owned it")]
+        assert (await it.run(THREE)).status == "completed"
+    assert it.chat.calls == {"a": 2, "b": 1, "c": 1}
 
 
 async def test_a_run_whose_runner_crashed_is_taken_up_again_and_completes() -> None:
@@ -252,16 +261,31 @@ async def test_a_run_whose_runner_crashed_is_taken_up_again_and_completes() -> N
         assert it.slots.take()
 
 
-async def test_a_runner_that_crashes_every_time_is_left_alone() -> None:
+async def test_a_runner_that_crashes_every_time_ends_its_run_as_failed() -> None:
     store = FussyStore()
     await store.open()
     async with bench(store=store) as it:
-        store.refusals = [RuntimeError("a bug in the store")] * 100
+        store.refusals = [RuntimeError("a bug in the store")] * (1 + MAX_STOPS)
         run_id = await it.submit(THREE)
-        while len(store.refusals) > 100 - 1 - MAX_CRASHES:
-            assert await it.engine.wait(run_id, seconds=0.05) is None
-        assert await it.engine.wait(run_id, seconds=0.3) is None
-        assert len(store.refusals) == 100 - 1 - MAX_CRASHES
+        history = await it.finish(run_id)
+        assert history.failure is not None
+        assert history.failure.error_class == "internal"
+        stored = await it.store.runs.get("default", run_id)
+        assert stored is not None
+        assert stored.status == "failed"
+        assert it.slots.take()
+
+
+async def test_outputs_nested_too_deeply_fail_their_step_not_the_runner() -> None:
+    async def deep(request: ChatRequest, context: CallContext) -> str:
+        return "[" * 200 + "]" * 200
+
+    parse = {"id": "b", "type": "transform", "function": "parse_json", "inputs": ["a"]}
+    async with bench(script=deep) as it:
+        history = await it.run(workflow(llm("a"), parse))
+    assert history.failed_path == "b"
+    assert history.failure is not None
+    assert history.failure.error_class == "invalid_output"
 
 
 async def test_a_submission_that_could_not_be_stored_leaves_nothing_behind() -> None:

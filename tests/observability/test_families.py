@@ -107,87 +107,81 @@ def test_another_thread_may_read_while_the_loop_counts() -> None:
         assert all(read.result() for read in reads)
 
 
-def the_librarys() -> CollectorRegistry:
-    """The service's families as the library's own objects, after what `record` reports."""
-    registry = CollectorRegistry()
+class Plain:
+    """The service's families as the library's own objects, in the order of the exposition."""
 
-    def counter(name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=registry)
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        counter, gauge, histogram = self.counter, self.gauge, self.histogram
+        self.runs = counter("workflow_executions_total", "Runs that ended.", "status", "workflow_name")
+        self.run_seconds = histogram(
+            "workflow_duration_seconds",
+            "Time from a run's start to its end.",
+            ours.RUN_SECONDS,
+            "workflow_name",
+        )
+        self.active = gauge("active_workflows", "Runs this process drives now.")
+        self.by_status = gauge("runs", "Runs of the store that have not ended.", "status")
+        self.queued = gauge("queue_depth", "Accepted runs that wait to be taken up.")
+        self.steps = counter("step_executions_total", "Steps that ended.", "step_type", "status")
+        self.step_seconds = histogram(
+            "step_duration_seconds", "Time from a step's start to its end.", ours.STEP_SECONDS, "step_type"
+        )
+        self.in_flight = gauge("steps_in_flight", "Step attempts that are being executed.")
+        self.calls = counter(
+            "llm_requests_total", "Calls to models that ended.", "provider", "model", "status"
+        )
+        self.tokens = counter(
+            "llm_tokens_total", "Tokens as the vendors counted them.", "provider", "model", "type"
+        )
+        self.call_seconds = histogram(
+            "llm_request_duration_seconds",
+            "Duration of calls to models.",
+            ours.CALL_SECONDS,
+            "provider",
+            "model",
+        )
+        self.errors = counter(
+            "errors_total", "Failures by class and by the part that saw them.", "error_type", "component"
+        )
+        self.commit_seconds = histogram(
+            "journal_commit_seconds", "Time to make a batch of events durable.", ours.COMMIT_SECONDS
+        )
+        self.batch_events = histogram(
+            "journal_batch_events", "Events that went out in one transaction.", ours.BATCH_EVENTS
+        )
+        self.lag = histogram(
+            "event_loop_lag_seconds", "How late the event loop ran a callback that was due.", ours.LAG_SECONDS
+        )
 
-    def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=registry)
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"orchestrator_{name}", text, labels, registry=self.registry)
 
-    runs = counter("orchestrator_workflow_executions_total", "Runs that ended.", "status", "workflow_name")
-    run_seconds = histogram(
-        "orchestrator_workflow_duration_seconds",
-        "Time from a run's start to its end.",
-        ours.RUN_SECONDS,
-        "workflow_name",
-    )
-    active = Gauge("orchestrator_active_workflows", "Runs this process drives now.", registry=registry)
-    by_status = Gauge(
-        "orchestrator_runs", "Runs of the store that have not ended.", ("status",), registry=registry
-    )
-    queued = Gauge("orchestrator_queue_depth", "Accepted runs that wait to be taken up.", registry=registry)
-    steps = counter("orchestrator_step_executions_total", "Steps that ended.", "step_type", "status")
-    step_seconds = histogram(
-        "orchestrator_step_duration_seconds",
-        "Time from a step's start to its end.",
-        ours.STEP_SECONDS,
-        "step_type",
-    )
-    in_flight = Gauge(
-        "orchestrator_steps_in_flight", "Step attempts that are being executed.", registry=registry
-    )
-    calls = counter(
-        "orchestrator_llm_requests_total", "Calls to models that ended.", "provider", "model", "status"
-    )
-    tokens = counter(
-        "orchestrator_llm_tokens_total", "Tokens as the vendors counted them.", "provider", "model", "type"
-    )
-    call_seconds = histogram(
-        "orchestrator_llm_request_duration_seconds",
-        "Duration of calls to models.",
-        ours.CALL_SECONDS,
-        "provider",
-        "model",
-    )
-    errors = counter(
-        "orchestrator_errors_total",
-        "Failures by class and by the part that saw them.",
-        "error_type",
-        "component",
-    )
-    commit_seconds = histogram(
-        "orchestrator_journal_commit_seconds", "Time to make a batch of events durable.", ours.COMMIT_SECONDS
-    )
-    batch = histogram(
-        "orchestrator_journal_batch_events", "Events that went out in one transaction.", ours.BATCH_EVENTS
-    )
-    lag = histogram(
-        "orchestrator_event_loop_lag_seconds",
-        "How late the event loop ran a callback that was due.",
-        ours.LAG_SECONDS,
-    )
-    for seconds in (0.01, 0.2, 5000.0):
-        runs.labels("completed", "rag").inc()
-        run_seconds.labels("rag").observe(seconds)
-        steps.labels("llm", "completed").inc()
-        step_seconds.labels("llm").observe(seconds)
-        calls.labels("openai", "gpt-5", "success").inc()
-        call_seconds.labels("openai", "gpt-5").observe(seconds)
-        commit_seconds.observe(seconds)
-        batch.observe(17)
-        lag.observe(seconds)
-    active.set(3)
-    by_status.labels("running").set(0)
-    by_status.labels("pending").set(4)
-    queued.set(4)
-    in_flight.inc(2)
-    steps.labels("llm", "skipped").inc()
-    tokens.labels("openai", "gpt-5", "input").inc(12)
-    errors.labels("rate_limit", "provider").inc()
-    return registry
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"orchestrator_{name}", text, labels, registry=self.registry)
+
+    def histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"orchestrator_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def record(self) -> None:
+        for seconds in (0.01, 0.2, 5000.0):
+            self.runs.labels("completed", "rag").inc()
+            self.run_seconds.labels("rag").observe(seconds)
+            self.steps.labels("llm", "completed").inc()
+            self.step_seconds.labels("llm").observe(seconds)
+            self.calls.labels("openai", "gpt-5", "success").inc()
+            self.call_seconds.labels("openai", "gpt-5").observe(seconds)
+            self.commit_seconds.observe(seconds)
+            self.batch_events.observe(17)
+            self.lag.observe(seconds)
+        self.active.set(3)
+        self.by_status.labels("running").set(0)
+        self.by_status.labels("pending").set(4)
+        self.queued.set(4)
+        self.in_flight.inc(2)
+        self.steps.labels("llm", "skipped").inc()
+        self.tokens.labels("openai", "gpt-5", "input").inc(12)
+        self.errors.labels("rate_limit", "provider").inc()
 
 
 def record(metrics: Metrics) -> None:
@@ -209,9 +203,10 @@ def record(metrics: Metrics) -> None:
 
 
 def test_the_service_exposes_what_the_librarys_metrics_would_for_the_same_facts() -> None:
-    metrics = Metrics()
+    metrics, plain = Metrics(), Plain()
     record(metrics)
+    plain.record()
     lines = metrics.exposition()[0].splitlines(keepends=True)
     # The process collector's figures change from read to read.
     families = [line for line in lines if b"process_" not in line]
-    assert b"".join(families) == generate_latest(the_librarys())
+    assert b"".join(families) == generate_latest(plain.registry)

@@ -76,6 +76,10 @@ class SqliteStore:
         await self._readers.close()
         await self._writer.close()
 
+    async def flush(self) -> None:
+        """Return when every write handed in so far is stored or refused."""
+        await self._writer.flush()
+
     async def check(self) -> None:
         """Write a probe as large as a usual batch, at most once a second; raises `StoreUnavailable`."""
         now = asyncio.get_running_loop().time()

@@ -76,6 +76,10 @@ class Writer:
         """Execute an action in a transaction of its own and return its result when it is durable."""
         return cast("T", await self._submit(Solo(action)))
 
+    async def flush(self) -> None:
+        """Return when nothing waits any more."""
+        await self._drained.wait()
+
     async def close(self) -> None:
         """Refuse new units, store the waiting ones, then end the thread and the session."""
         self._open = False
