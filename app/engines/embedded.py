@@ -156,7 +156,9 @@ class EmbeddedEngine:
             self._fleet.add(runner)
         else:
             self._backlog.admitted()
-        await asyncio.shield(self._fleet.spawn(self._accept(submission, runner, starts=starts)))
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._fleet.spawn(self._accept(submission, runner, accepted, starts=starts))
+        await accepted
 
     def _new_runner(self, submission: Submission) -> Runner:
         run = submission.run
@@ -164,7 +166,38 @@ class EmbeddedEngine:
         stored = StoredRun(workflow=workflow, history=new_history(run.id, workflow.plan))
         return self._uptake.runner(run, stored)
 
-    async def _accept(self, submission: Submission, runner: Runner, *, starts: bool) -> None:
+    async def _accept(
+        self, submission: Submission, runner: Runner, accepted: asyncio.Future[None], *, starts: bool
+    ) -> None:
+        """Store a run, tell whoever waits, and drive it: all in one task, which is the engine's own."""
+        try:
+            await self._create(submission, runner, starts=starts)
+        except BaseException as error:
+            runner.release()
+            if starts:
+                self._fleet.remove(runner)
+            else:
+                self._backlog.refused()
+            if isinstance(error, asyncio.CancelledError):
+                accepted.cancel()
+                raise
+            if accepted.done():
+                log.warning("submission.refused", run_id=submission.run.id, error=type(error).__name__)
+            else:
+                accepted.set_exception(error)
+            return
+        if not accepted.done():
+            accepted.set_result(None)
+        if starts:
+            self._report_load()
+            await self._fleet.drive(runner)
+        else:
+            self._backlog.stored()
+            self._report_load()
+            if len(self._fleet) < self._limits.max_active_runs:
+                self._work.set()
+
+    async def _create(self, submission: Submission, runner: Runner, *, starts: bool) -> None:
         run = submission.run
         data = {
             "definition": submission.definition.hash,
@@ -176,41 +209,17 @@ class EmbeddedEngine:
         facts = [Fact(event=e.RunSubmitted(at=run.created_at), data=data)]
         if starts:
             facts.append(self._uptake.start_fact(submission.timeout_seconds))
-        try:
-            runner.fold(facts)
-            history = runner.history
-            row = replace(
-                run, status=history.status, started_at=history.started_at, finished_at=history.ended_at
-            )
-            rows = runner.take_batch().rows
-            await self._store.runs.create(row, rows, submission.definition, submission.idempotency)
-        except BaseException:
-            self._forget(runner, starts=starts)
-            raise
-        if starts:
-            self._launch(runner)
-        else:
-            self._backlog.stored()
-            self._report_load()
-            if len(self._fleet) < self._limits.max_active_runs:
-                self._work.set()
-
-    def _forget(self, runner: Runner, *, starts: bool) -> None:
-        runner.release()
-        if starts:
-            self._fleet.remove(runner)
-        else:
-            self._backlog.refused()
+        runner.fold(facts)
+        history = runner.history
+        row = replace(run, status=history.status, started_at=history.started_at, finished_at=history.ended_at)
+        rows = runner.take_batch().rows
+        await self._store.runs.create(row, rows, submission.definition, submission.idempotency)
 
     def _can_start(self) -> bool:
         return self._lock.held and not self._backlog.size and len(self._fleet) < self._limits.max_active_runs
 
     def _retry_after(self) -> int:
         return min(60, max(1, self._backlog.size // max(1, self._limits.max_active_runs)))
-
-    def _launch(self, runner: Runner) -> None:
-        self._fleet.launch(runner)
-        self._report_load()
 
     def _run_ended(self) -> None:
         self._report_load()
@@ -243,6 +252,7 @@ class EmbeddedEngine:
             await self._uptake.pass_over()
         else:
             await self._uptake.recount()
+        self._report_load()
 
     # --- control --------------------------------------------------------------------------------------
 

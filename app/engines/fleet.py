@@ -56,7 +56,7 @@ class Fleet:
 
     def launch(self, runner: Runner) -> None:
         """Drive a run that was added."""
-        self.spawn(self._drive(runner))
+        self.spawn(self.drive(runner))
 
     def forget(self, run_id: str) -> None:
         """A run is nobody's orphan any more."""
@@ -81,15 +81,16 @@ class Fleet:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _drive(self, runner: Runner) -> None:
+    async def drive(self, runner: Runner) -> None:
+        """Drive a run that was added, in the calling task, until its runner stops."""
         run_id = runner.run.run_id
         try:
             with self._observer.driving(runner.run, runner.history.traceparent):
                 await runner.drive()
-        except* Fenced:
+        except Fenced:
             log.warning("run.fenced", run_id=run_id)
             self._stopped(run_id)
-        except* Exception:
+        except Exception:
             log.exception("run.crashed", run_id=run_id)
             self._stopped(run_id)
         finally:

@@ -1,18 +1,24 @@
 """What the outside learns of runs: metrics, log lines, spans, live news. It changes nothing.
 
 Metric and log names are those of the operator's dashboards; run ids go into logs and spans, never into
-metric labels. Prompts and outputs go nowhere.
+metric labels. Prompts and outputs go nowhere. Every line that is written while a run is driven carries its
+`run_id`, and within an attempt `step` and `attempt`, whoever writes it.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import Token
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import structlog
+from structlog.contextvars import bind_contextvars, clear_contextvars, reset_contextvars
 
 from app.core import events as e
+from app.core.scheduler import TIMEOUT_CLASS, UNKNOWN_CLASS
+from app.core.state import StepStatus
 from app.dsl.compiled import CompiledStep, CompiledWorkflow
 from app.engines.attempts import RunIdentity
 from app.engines.engine import Delta
@@ -27,7 +33,17 @@ log = structlog.get_logger(__name__)
 
 # Tuples: `isinstance` checks them several times faster than a union.
 STEP_ENDS: Final = (e.StepSucceeded, e.StepFailed, e.StepRecovered, e.StepSkipped)
-FAILURES: Final = (e.AttemptFailed, e.StepFailed, e.ConditionFailed)
+ATTEMPT_ENDS: Final = (e.AttemptFailed, e.AttemptTimedOut, e.AttemptLost, e.AttemptCancelled)
+"""They end their step only while its run is ending."""
+FAILURES: Final = (e.AttemptFailed, e.AttemptTimedOut, e.AttemptLost, e.StepFailed, e.ConditionFailed)
+FailureEvent = e.AttemptFailed | e.AttemptTimedOut | e.AttemptLost | e.StepFailed | e.ConditionFailed
+LOG_NAMES: Final[Mapping[type[FailureEvent], str]] = {
+    e.AttemptFailed: "attempt.failed",
+    e.AttemptTimedOut: "attempt.failed",
+    e.AttemptLost: "attempt.failed",
+    e.ConditionFailed: "condition.failed",
+    e.StepFailed: "step.failed",
+}
 
 
 class RunObserver:
@@ -44,14 +60,19 @@ class RunObserver:
     ) -> None:
         """An event was folded (and is about to be stored)."""
         if isinstance(event, STEP_ENDS):
-            step = history.steps[event.path]
-            seconds = event.at - step.started_at if step.started_at is not None else None
-            status = history.state.steps[event.path].status.value
-            self._recorder.step_finished(workflow.steps[event.path].type, status, seconds)
+            self._step_ended(workflow, history, event.path, event.at)
         elif isinstance(event, e.TERMINAL):
             self._run_ended(run, history)
+        elif isinstance(event, ATTEMPT_ENDS) and _is_cancelled(history, event.path):
+            self._step_ended(workflow, history, event.path, event.at)
         if isinstance(event, FAILURES):
-            self._failed(run, event)
+            self._failed(run, event, history)
+
+    def _step_ended(self, workflow: CompiledWorkflow, history: History, path: str, at: float) -> None:
+        started = history.steps[path].started_at
+        seconds = at - started if started is not None else None
+        status = history.state.steps[path].status.value
+        self._recorder.step_finished(workflow.steps[path].type, status, seconds)
 
     def _run_ended(self, run: RunIdentity, history: History) -> None:
         started = history.started_at if history.started_at is not None else history.submitted_at
@@ -64,13 +85,21 @@ class RunObserver:
             status=history.status,
             seconds=round(seconds, 4),
         )
+        if history.failure is not None and history.failed_path is None:
+            self._recorder.error(history.failure.error_class, "run")
+            log.warning(
+                "run.failed",
+                run_id=run.run_id,
+                error_class=history.failure.error_class,
+                error=history.failure.message,
+            )
 
-    def _failed(self, run: RunIdentity, event: e.AttemptFailed | e.StepFailed | e.ConditionFailed) -> None:
-        failure = event.failure
-        if isinstance(event, e.AttemptFailed):
+    def _failed(self, run: RunIdentity, event: FailureEvent, history: History) -> None:
+        failure = _failure(event, history)
+        if not isinstance(event, e.StepFailed):  # what it failed of was counted when it happened
             self._recorder.error(failure.error_class, "step")
         log.warning(
-            "step.failed" if isinstance(event, e.StepFailed) else "attempt.failed",
+            LOG_NAMES[type(event)],
             run_id=run.run_id,
             step=event.path,
             attempt=getattr(event, "attempt", None),
@@ -87,9 +116,17 @@ class RunObserver:
         span = self._tracer.step(step.id, step.type, attempt)
         return _Attempt(self._recorder, span, self._live, self._clock, (run.run_id, step.id, attempt))
 
-    def driving(self, run: RunIdentity, parent: str | None) -> AbstractContextManager[object]:
-        """Surround the time this process drives a run; `parent` is the `traceparent` of its submission."""
-        return self._tracer.run(run.run_id, run.workflow, parent=parent)
+    @contextmanager
+    def driving(self, run: RunIdentity, parent: str | None) -> Iterator[None]:
+        """Surround the time this process drives a run; `parent` is the `traceparent` of its submission.
+
+        To be opened in the task that drives. What its creator bound to log lines is dropped: a run belongs
+        to no request, it may be taken up by any of them, by the queue or after a crash.
+        """
+        clear_contextvars()
+        bind_contextvars(run_id=run.run_id)
+        with self._tracer.run(run.run_id, run.workflow, parent=parent):
+            yield
 
     def load(self, active: int, queued: int) -> None:
         """How many runs this process drives, and how many wait."""
@@ -101,10 +138,27 @@ class RunObserver:
         return self._tracer.traceparent()
 
 
+def _is_cancelled(history: History, path: str) -> bool:
+    return history.state.steps[path].status is StepStatus.CANCELLED
+
+
+def _failure(event: FailureEvent, history: History) -> e.Failure:
+    """Why; of a time-out and a loss, whose events do not say it, as the core puts it where it does."""
+    match event:
+        case e.AttemptTimedOut(path=path):
+            known = history.state.steps[path].failure
+            return known or e.Failure(error_class=TIMEOUT_CLASS, message="the attempt took too long")
+        case e.AttemptLost():
+            message = "the process died while the attempt was in flight"
+            return e.Failure(error_class=UNKNOWN_CLASS, message=message)
+        case _:
+            return event.failure
+
+
 class _Attempt:
     """One try. A class, because a generator as context manager costs three times as much."""
 
-    __slots__ = ("_clock", "_live", "_recorder", "_span", "_where")
+    __slots__ = ("_bound", "_clock", "_live", "_recorder", "_span", "_where")
 
     def __init__(
         self,
@@ -119,8 +173,11 @@ class _Attempt:
         self._live = live
         self._clock = clock
         self._where = where
+        self._bound: Mapping[str, Token[Any]] = {}
 
     def __enter__(self) -> Emit:
+        run_id, path, attempt = self._where
+        self._bound = bind_contextvars(run_id=run_id, step=path, attempt=attempt)
         self._span.__enter__()
         self._recorder.steps_in_flight(1)
         return self._emit
@@ -132,6 +189,7 @@ class _Attempt:
             self._span.__exit__(kind, error, trace)
         finally:
             self._recorder.steps_in_flight(-1)
+            reset_contextvars(**self._bound)
 
     def _emit(self, text: str) -> None:
         run_id, path, attempt = self._where

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
@@ -84,7 +84,10 @@ class Runner:
         self._acknowledge: list[asyncio.Future[bool]] = []
         self._held: list[Held] = []
         self._released = False
-        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._attempts: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._defect: BaseException | None = None
+        """What a task raised that may raise nothing."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # --- facts in ------------------------------------------------------------------------------------
@@ -95,6 +98,9 @@ class Runner:
             self._drop(fact)
             return
         self._inbox.append(fact)
+        self._wake_up()
+
+    def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
@@ -127,25 +133,34 @@ class Runner:
         next goes on from there.
         """
         try:
-            async with asyncio.TaskGroup() as group:
-                self._decide()
-                while True:
-                    await self._commit()
-                    self._obey(group)
-                    if self.history.state.terminal:
-                        break
-                    await self._news()
-                    facts = list(self._inbox)
-                    self._inbox.clear()
-                    self.fold(facts)
+            self._decide()
+            while True:
+                await self._commit()
+                self._obey()
+                if self.history.state.terminal:
+                    break
+                await self._news()
+                facts = list(self._inbox)
+                self._inbox.clear()
+                self.fold(facts)
         finally:
+            await self._abort()
             self.release()
 
+    async def _abort(self) -> None:
+        """Nothing of a run outlives its runner."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
     async def _news(self) -> None:
-        if not self._inbox:
+        if not self._inbox and self._defect is None:
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
             self._wake = None
+        if self._defect is not None:
+            raise self._defect
 
     def release(self) -> None:
         """Let go of the run: timers, slots and whoever waits for an answer."""
@@ -253,29 +268,40 @@ class Runner:
 
     # --- obeying --------------------------------------------------------------------------------------
 
-    def _obey(self, group: asyncio.TaskGroup) -> None:
+    def _obey(self) -> None:
         held, self._held = self._held, []
         for command in held:
             match command:
                 case c.StartAttempt():
-                    self._start(group, command)
+                    self._start(command)
                 case c.StartTimer():
                     self._start_timer(command)
                 case c.CancelAttempt():
                     self._cancel(command)
                 case c.EvaluateCondition() | c.RecoverStep() | c.FinishRun():
-                    group.create_task(self._decide_later(command))
+                    self._spawn(self._decide_later(command))
                 case _:
                     assert_never(command)
 
-    def _start(self, group: asyncio.TaskGroup, command: c.StartAttempt) -> None:
+    def _start(self, command: c.StartAttempt) -> None:
         key = (command.path, command.attempt)
         if self.history.state.running.get(command.path) != command.attempt:
             self._tools.slots.give_back()
             return
-        task = group.create_task(self._attempt(command))
-        self._tasks[key] = task
+        task = self._attempts[key] = self._spawn(self._attempt(command))
         task.add_done_callback(lambda _: self._attempt_over(key))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_over)
+        return task
+
+    def _task_over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            self._defect = defect
+            self._wake_up()
 
     async def _attempt(self, command: c.StartAttempt) -> None:
         step = self._workflow.steps[command.path]
@@ -288,13 +314,13 @@ class Runner:
 
     def _attempt_over(self, key: tuple[str, int]) -> None:
         self._tools.slots.give_back()
-        task = self._tasks.pop(key)
+        task = self._attempts.pop(key)
         if task.cancelled():
             path, attempt = key
             self.post(Fact(event=e.AttemptCancelled(path=path, attempt=attempt, at=self._tools.clock.now())))
 
     def _cancel(self, command: c.CancelAttempt) -> None:
-        task = self._tasks.get((command.path, command.attempt))
+        task = self._attempts.get((command.path, command.attempt))
         if task is not None:
             task.cancel()
         else:
