@@ -12,9 +12,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.callers import Callers
 from app.api.handlers import install_handlers
 from app.api.health import health_router
-from app.api.middleware import Bounded, Guarded, Identified
+from app.api.middleware import Admitted, Bounded, Guarded, Identified
 from app.api.openapi import openapi_document
 from app.api.services import ApiServices
 from app.api.v1.event_responses import StreamLimits
@@ -41,11 +42,15 @@ def create_api(
     *,
     lifespan: Lifespan | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
+    callers: Callers | None = None,
     streams: StreamLimits | None = None,
     principal: Principal | None = None,
     version: str = VERSION,
 ) -> FastAPI:
-    """The ASGI application. `lifespan` opens and closes what the services stand on."""
+    """The ASGI application. `lifespan` opens and closes what the services stand on.
+
+    Without `callers` only this machine may call, and only under loopback's names.
+    """
     app = FastAPI(
         version=version,
         lifespan=lifespan,
@@ -58,6 +63,7 @@ def create_api(
         middleware=[
             Middleware(Identified),
             Middleware(Guarded),
+            Middleware(Admitted, callers=callers or Callers()),
             Middleware(Bounded, max_body_bytes=max_body_bytes),
         ],
     )

@@ -47,11 +47,16 @@ class StrictRoute(APIRoute):
             return handle
 
         async def handle_strictly(request: Request) -> Response:
-            if not _is_json(_media_type(request)) and _has_body(request):
-                raise Refused(_unsupported("application/json"))
+            require_json(request)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return handle_strictly
+
+
+def require_json(request: Request) -> None:
+    """Raise `Refused` (415) for a body of another type."""
+    if not _is_json(_media_type(request)) and _has_body(request):
+        raise Refused(_unsupported("application/json"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,7 @@ async def _document_source(request: Request) -> DocumentSource:
 
 
 DocumentBody = Annotated[DocumentSource, Depends(_document_source)]
-"""A workflow document in the body; declare it in OpenAPI with `DOCUMENT_BODY`."""
+"""A workflow document in the body. OpenAPI does not see it: the route declares its `requestBody`."""
 
 
 def located(error: DefinitionInvalid | InputsInvalid, body: bytes) -> ServiceError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -24,6 +26,8 @@ from app.ports.errors import OrchestratorError
 from app.ports.problems import Problem, pointer
 from app.services.errors import translate
 
+log = structlog.get_logger(__name__)
+
 MAX_ERRORS = 100
 
 
@@ -38,6 +42,10 @@ async def _service_error(request: Request, error: Exception) -> Response:
     refused = translate(error) if isinstance(error, OrchestratorError) else None
     if refused is None:
         raise error
+    if refused.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error(
+            "request.crashed", method=request.method, path=request.url.path, code=refused.code, exc_info=error
+        )
     return problem_response(refusal_of(refused), request.scope)
 
 

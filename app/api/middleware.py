@@ -1,7 +1,8 @@
 """What happens to every request before routing and to every response after it. Plain ASGI, no tasks.
 
 Order, outermost first: `Identified` names the request and adds the security headers, `Guarded` turns
-faults into problems, `Bounded` refuses bodies that are too large or encoded before anything reads them.
+faults into problems, `Admitted` refuses whom nobody let in, `Bounded` refuses bodies that are too large or
+encoded before anything reads them.
 What does not belong here: routes, permissions, metrics.
 """
 
@@ -14,6 +15,7 @@ import structlog
 import uuid_utils
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.callers import Callers
 from app.api.problems import Refusal, Refused, plain_refusal, problem_response
 
 log = structlog.get_logger(__name__)
@@ -80,6 +82,23 @@ class Guarded:
                 raise
             detail = "the service hit an internal error; report the request_id to its operator"
             await problem_response(plain_refusal(500, detail), scope)(scope, receive, send)
+
+
+class Admitted:
+    """Refuses who may not call at all: see `app.api.callers`."""
+
+    def __init__(self, app: ASGIApp, *, callers: Callers) -> None:
+        self.app = app
+        self._callers = callers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "http":
+            refusal = self._callers.refusal(scope.get("server"), _header(scope, b"host"))
+            if refusal is not None:
+                await problem_response(refusal, scope)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class Bounded:

@@ -16,14 +16,16 @@ from app.services.idempotency import IdempotencyKey, fingerprint
 T = TypeVar("T")
 
 KEY_DESCRIPTION: Final = "Makes the request safe to repeat: its first answer is given again, for 24 hours"
+KEY_PATTERN: Final = r"^[\x20-\x7e]+$"
+KEY_LENGTH: Final = 255
 OnDisconnect = Literal["continue", "cancel"]
 KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         min_length=1,
-        max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
+        max_length=KEY_LENGTH,
+        pattern=KEY_PATTERN,
         description=KEY_DESCRIPTION,
         examples=["order-4711"],
     ),
@@ -84,7 +86,7 @@ class _Parameter(Generic[T]):
 _KEY: _Parameter[str] = _Parameter(
     "header",
     "Idempotency-Key",
-    Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")],
+    Annotated[str, Field(min_length=1, max_length=KEY_LENGTH, pattern=KEY_PATTERN)],
     {"description": KEY_DESCRIPTION, "example": "order-4711"},
 )
 _PREFER: _Parameter[str] = _Parameter(

@@ -15,7 +15,6 @@ What does not belong here: how a family counts (`app.observability.families`), H
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
@@ -55,14 +54,6 @@ class Metrics:
     def active_runs(self, n: int) -> None:
         """See `Recorder`."""
         self._active.value = n
-
-    def runs_by_status(self, counts: Mapping[str, int]) -> None:
-        """See `Recorder`. A status that is not among `counts` any more has no runs."""
-        for status in self._statuses.difference(counts):
-            self._by_status[(status,)].value = 0
-        for status, count in counts.items():
-            self._by_status[(status,)].value = count
-        self._statuses.update(counts)
 
     def queue_depth(self, n: int) -> None:
         """See `Recorder`."""
@@ -118,10 +109,6 @@ class Metrics:
         self._active = self._add(
             GaugeFamily("orchestrator_active_workflows", "Runs this process drives now.")
         ).only
-        self._by_status = self._add(
-            GaugeFamily("orchestrator_runs", "Runs of the store that have not ended.", "status")
-        ).cells
-        self._statuses: set[str] = set()
         self._queued = self._add(
             GaugeFamily("orchestrator_queue_depth", "Accepted runs that wait to be taken up.")
         ).only
@@ -183,14 +170,14 @@ class Metrics:
         self._commit_seconds = self._add(
             HistogramFamily(
                 "orchestrator_journal_commit_seconds",
-                "Time to make a batch of events durable.",
+                "Time to make a batch of writes durable.",
                 COMMIT_SECONDS,
             )
         ).only
         self._batch_events = self._add(
             HistogramFamily(
                 "orchestrator_journal_batch_events",
-                "Events that went out in one transaction.",
+                "Writes that went out in one transaction.",
                 BATCH_EVENTS,
             )
         ).only

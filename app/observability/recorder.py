@@ -6,7 +6,6 @@ measuring what counting costs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -22,10 +21,6 @@ class Recorder(Protocol):
 
     def active_runs(self, n: int) -> None:
         """How many runs this process drives now."""
-        ...
-
-    def runs_by_status(self, counts: Mapping[str, int]) -> None:
-        """How many runs of the store are in each status that is not terminal."""
         ...
 
     def queue_depth(self, n: int) -> None:
@@ -53,7 +48,7 @@ class Recorder(Protocol):
         ...
 
     def committed(self, batch_size: int, seconds: float) -> None:
-        """A journal transaction of that many events became durable, this long after it was begun."""
+        """A transaction of that many writes became durable, this long after it was begun."""
         ...
 
     def loop_lag(self, seconds: float) -> None:
@@ -68,9 +63,6 @@ class NoMetrics:
         """Nothing."""
 
     def active_runs(self, n: int) -> None:
-        """Nothing."""
-
-    def runs_by_status(self, counts: Mapping[str, int]) -> None:
         """Nothing."""
 
     def queue_depth(self, n: int) -> None:

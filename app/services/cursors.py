@@ -17,8 +17,6 @@ import orjson
 
 from app.services.errors import InvalidCursor
 
-MAX_LENGTH = 512
-
 
 def fingerprint(*parts: Any) -> str:
     """A short digest of what a list is filtered by; parts must be JSON."""

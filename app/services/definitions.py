@@ -10,8 +10,8 @@ from typing import Any
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledWorkflow
 from app.dsl.loader import Format
-from app.ports.errors import StoreError
-from app.ports.runs import RunStore
+from app.ports.errors import DefinitionInvalid, StoreError
+from app.ports.runs import Definition, RunStore
 
 CAPACITY = 256
 SMALL_TEXT = 16_384
@@ -39,6 +39,10 @@ def _is_small(source: bytes | Mapping[str, Any]) -> bool:
     return not isinstance(steps, list) or len(steps) <= SMALL_STEPS
 
 
+class UnreadableDefinition(StoreError):
+    """A stored definition is gone, or this version does not understand it."""
+
+
 class Definitions:
     """Definitions by hash; they are immutable, so what is at hand is never stale."""
 
@@ -48,15 +52,30 @@ class Definitions:
         self._recent: OrderedDict[str, CompiledWorkflow] = OrderedDict()
 
     async def workflow(self, definition_hash: str) -> CompiledWorkflow:
-        """The workflow of a stored definition. Raises `StoreError` if it is gone."""
+        """The workflow of a stored definition.
+
+        Raises `UnreadableDefinition` if it is gone or no longer understood: no caller can mend that.
+        """
         known = self._recent.get(definition_hash)
         if known is not None:
             self._recent.move_to_end(definition_hash)
             return known
         definition = await self._store.definition(definition_hash)
         if definition is None:
-            raise StoreError(f"the definition {definition_hash!r} is not stored")
-        workflow = self._recent[definition_hash] = self._catalog.by_definition(definition)
+            raise UnreadableDefinition(f"the definition {definition_hash!r} is not stored")
+        try:
+            workflow = await self._compiled(definition)
+        except DefinitionInvalid as error:
+            raise UnreadableDefinition(
+                f"the stored definition {definition_hash!r} is not understood by this version: "
+                + "; ".join(problem.detail for problem in error.problems)
+            ) from error
+        self._recent[definition_hash] = workflow
         if len(self._recent) > CAPACITY:
             self._recent.popitem(last=False)
         return workflow
+
+    async def _compiled(self, definition: Definition) -> CompiledWorkflow:
+        if len(definition.document) <= SMALL_TEXT:
+            return self._catalog.by_definition(definition)
+        return await asyncio.to_thread(self._catalog.by_definition, definition)

@@ -8,7 +8,8 @@
     ├── VersionMismatch           412  the `If-Match` condition does not hold
     ├── Unprocessable             422  DefinitionRejected, InputsRejected, IdempotencyKeyReused
     ├── TooManyRuns               429  too many runs wait
-    └── Unavailable               503  ShuttingDown, NotExecuting, StorageUnavailable
+    ├── Unreadable                500  RunUnreadable, DefinitionUnreadable
+    └── Unavailable               503  ShuttingDown, NotExecuting, StorageUnavailable, CancellationPending
 
 `translate` is the one place where errors of the inside become these. Messages say what to do and name
 identifiers with `!r`. What does not belong here: how an error is written to the wire.
@@ -19,7 +20,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from app.engines.engine import Draining, Overloaded, RunEnded, StandingBy
+from app.engines.engine import (
+    CancelPending,
+    Draining,
+    HandedOver,
+    Overloaded,
+    RunEnded,
+    StandingBy,
+)
+from app.engines.recovery import UnreadableRun
 from app.ports.errors import (
     DefinitionInvalid,
     InputsInvalid,
@@ -27,6 +36,7 @@ from app.ports.errors import (
     StoreUnavailable,
 )
 from app.ports.problems import Problem
+from app.services.definitions import UnreadableDefinition
 
 
 class ServiceError(OrchestratorError):
@@ -177,6 +187,28 @@ class TooManyRuns(ServiceError):
     title = "Too many runs are waiting"
 
 
+class Unreadable(ServiceError):
+    """What is stored cannot be read: a fault of the service, told without its reason."""
+
+    status = 500
+    code = "unreadable"
+    title = "What is stored cannot be read"
+
+
+class RunUnreadable(Unreadable):
+    """A stored run cannot be read."""
+
+    code = "run_unreadable"
+    title = "The stored run cannot be read"
+
+
+class DefinitionUnreadable(Unreadable):
+    """A stored workflow definition cannot be read."""
+
+    code = "definition_unreadable"
+    title = "The stored workflow definition cannot be read"
+
+
 class Unavailable(ServiceError):
     """Not now."""
 
@@ -206,6 +238,13 @@ class StorageUnavailable(Unavailable):
     title = "The store cannot take writes now"
 
 
+class CancellationPending(Unavailable):
+    """The run is being cancelled, and that is not stored yet."""
+
+    code = "cancel_pending"
+    title = "The cancellation is not stored yet"
+
+
 RETRY_SECONDS = 5
 """When to come back to a service that drains or whose store is full."""
 
@@ -222,10 +261,22 @@ def translate(error: OrchestratorError) -> ServiceError | None:
             refusal = RunNotActive(str(error))
         case Overloaded():
             refusal = TooManyRuns(str(error), retry_after=error.retry_after)
-        case Draining():
+        case Draining() | HandedOver():
             refusal = ShuttingDown(str(error), retry_after=RETRY_SECONDS)
         case StandingBy():
             refusal = NotExecuting(str(error), retry_after=RETRY_SECONDS)
+        case CancelPending():
+            refusal = CancellationPending(str(error), retry_after=RETRY_SECONDS)
+        case UnreadableRun():
+            refusal = RunUnreadable(
+                "this version of the service cannot read what is stored of the run; "
+                "report the request_id to its operator"
+            )
+        case UnreadableDefinition():
+            refusal = DefinitionUnreadable(
+                "this version of the service cannot read the stored definition; register it again under "
+                "another version, or report the request_id to its operator"
+            )
         case StoreUnavailable():
             refusal = StorageUnavailable(
                 "the store cannot take writes at the moment; nothing was stored, try again later",

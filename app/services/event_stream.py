@@ -2,13 +2,15 @@
 
 The stream hears that there is news and reads the rows from the store, a page at a time, when its reader
 is ready for more: so there is no gap and no duplicate, and a reader that stands still holds no memory.
-Only deltas are buffered, by the listener, and bounded.
+Only deltas are buffered, by the listener, and bounded. A generator that is left early is to be closed by
+whoever left it (`contextlib.aclosing`), or the listener would live until it is collected.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,23 +32,33 @@ class EventStream:
     """One reader's way through one run."""
 
     def __init__(
-        self, *, run_id: str, after: int, journal: Journal, engine: Engine, closing: asyncio.Event
+        self,
+        *,
+        run_id: str,
+        after: int,
+        journal: Journal,
+        finished: Callable[[], Awaitable[bool]],
+        engine: Engine,
+        closing: asyncio.Event,
     ) -> None:
+        """`finished` tells whether the stored run has ended."""
         self._run_id = run_id
         self._seq = after
         self._journal = journal
+        self._finished = finished
         self._engine = engine
         self._closing = closing
         self._ended = False
 
-    async def items(self, *, heartbeat_seconds: float) -> AsyncIterator[RunEvent | Heartbeat]:
-        """Events with seq > `after` until the terminal one, or until the process is closing."""
+    async def items(self, *, heartbeat_seconds: float) -> AsyncGenerator[RunEvent | Heartbeat, None]:
+        """Events with seq > `after` until the run has ended, or until the process is closing."""
         with self._engine.listen(self._run_id) as listener:
             closing = asyncio.ensure_future(self._closing.wait())
             try:
                 while True:
-                    async for event in self._catch_up(listener):
-                        yield event
+                    async with aclosing(self._until_now(listener)) as events:
+                        async for event in events:
+                            yield event
                     if self._ended or closing.done():
                         return
                     if not await self._news(listener, closing, heartbeat_seconds):
@@ -54,7 +66,26 @@ class EventStream:
             finally:
                 closing.cancel()
 
-    async def _catch_up(self, listener: Listener) -> AsyncIterator[RunEvent]:
+    async def _until_now(self, listener: Listener) -> AsyncGenerator[RunEvent, None]:
+        """What has come, up to this moment.
+
+        A reader may have asked for more than there will ever be, so where nothing came the run's row tells
+        whether something can. The terminal event may be stored between the two reads: hence the last one.
+        """
+        before = self._seq
+        heard = False
+        async with aclosing(self._catch_up(listener)) as events:
+            async for event in events:
+                heard = True
+                yield event
+        if heard or self._seq != before or not await self._finished():
+            return
+        async with aclosing(self._catch_up(listener)) as events:
+            async for event in events:
+                yield event
+        self._ended = True
+
+    async def _catch_up(self, listener: Listener) -> AsyncGenerator[RunEvent, None]:
         """Deltas are taken before the rows are read, so none comes after the end of its attempt."""
         while True:
             deltas = listener.deltas()

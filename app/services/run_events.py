@@ -38,7 +38,7 @@ EventType = Literal[
     "step.failed",
     "step.skipped",
 ]
-EVENT_TYPES: Final[frozenset[str]] = frozenset(get_args(EventType))
+EVENT_TYPES: Final[tuple[str, ...]] = get_args(EventType)
 TERMINAL_ROWS: Final[frozenset[str]] = frozenset(kind.__name__ for kind in get_args(e.TerminalEvent))
 """Types of the row that ends a journal."""
 

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import structlog
 import uuid_utils
 
 from app.dsl.catalog import Catalog
@@ -19,7 +21,7 @@ from app.dsl.compiled import CompiledWorkflow
 from app.engines.engine import CancelReceipt, Engine, Submission
 from app.engines.recovery import RunLoader
 from app.ports.clock import Clock
-from app.ports.errors import AlreadyExists
+from app.ports.errors import AlreadyExists, StoreUnavailable
 from app.ports.runs import RunFilter, RunRow, Store
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.definitions import Definitions, compile_aside
@@ -28,6 +30,8 @@ from app.services.event_stream import EventStream
 from app.services.idempotency import Answer, Idempotency, IdempotencyKey
 from app.services.principal import Principal
 from app.services.views import RunSummary, RunView, run_view, summary_of
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +85,20 @@ class RunService:
         clock: Clock,
         idempotency: Idempotency,
         closing: asyncio.Event,
+        definitions: Definitions | None = None,
         new_id: Callable[[], str] = new_run_id,
     ) -> None:
         self._store = store
         self._engine = engine
         self._catalog = catalog
-        self._definitions = Definitions(store.runs, catalog)
+        self._definitions = definitions or Definitions(store.runs, catalog)
         self._loader = RunLoader(store, catalog)
         self._clock = clock
         self._idempotency = idempotency
         self._closing = closing
         self._new_id = new_id
         self._waits: set[asyncio.Timeout] = set()
+        """Of callers that may still be let go."""
 
     # --- submit ---------------------------------------------------------------------------------------
 
@@ -161,22 +167,26 @@ class RunService:
         return Accepted(run=row, workflow=workflow, answer=answer, replayed=True)
 
     async def wait(self, accepted: Accepted, *, seconds: float) -> RunView | None:
-        """The run once it has ended; None if that takes longer."""
+        """The run once it has ended; None if that takes longer, or if the process is shutting down."""
         history = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0 if self._closing.is_set() else None) as scope:
-                self._waits.add(scope)
-                try:
-                    history = await self._engine.wait(accepted.run.id, seconds=seconds)
-                finally:
-                    self._waits.discard(scope)
+        if not self._closing.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None) as scope:
+                    self._waits.add(scope)
+                    try:
+                        history = await self._engine.wait(accepted.run.id, seconds=seconds)
+                    finally:
+                        self._waits.discard(scope)
         return None if history is None else run_view(accepted.run, accepted.workflow, history)
 
     def stop_waiting(self) -> None:
-        """Let every waiting caller go: the process is shutting down, the runs are durable."""
+        """Let every waiting caller go: the process is shutting down, the runs are durable.
+
+        Harmless when done already: a scope is let go once, for one that expires cannot be rescheduled.
+        """
         now = asyncio.get_running_loop().time()
-        for scope in self._waits:
-            scope.reschedule(now)
+        while self._waits:
+            self._waits.pop().reschedule(now)
 
     # --- read -----------------------------------------------------------------------------------------
 
@@ -232,9 +242,13 @@ class RunService:
             run_id=run_id,
             after=after,
             journal=self._store.journal,
+            finished=partial(self._finished, principal, run_id),
             engine=self._engine,
             closing=self._closing,
         )
+
+    async def _finished(self, principal: Principal, run_id: str) -> bool:
+        return (await self._row(principal, run_id)).finished_at is not None
 
     async def cancel(
         self,
@@ -245,14 +259,21 @@ class RunService:
         receipt: Callable[[CancelReceipt], Answer],
         key: IdempotencyKey | None = None,
     ) -> tuple[Answer, bool]:
-        """End a run early; the answer, and whether it was given before. Raises `RunNotFound`, `RunEnded`."""
+        """End a run early; the answer, and whether it was given before.
+
+        Raises `RunNotFound`, `RunEnded`, `StandingBy`, `CancelPending`, `HandedOver`, `UnreadableRun`.
+        """
         with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
             if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
                 return earlier, True
             await self._row(principal, run_id)
             answer = receipt(await self._engine.cancel(run_id, reason=reason))
             if key:
-                await self._idempotency.save(principal.tenant, key, answer)
+                try:
+                    await self._idempotency.save(principal.tenant, key, answer)
+                except StoreUnavailable:
+                    # the cancellation is durable: a refusal would say that it is not
+                    log.warning("idempotency.not_saved", run_id=run_id)
             return answer, False
 
     async def abandon(self, principal: Principal, run_id: str) -> None:

@@ -44,10 +44,18 @@ def entity_tag(definition_hash: str) -> str:
 class WorkflowService:
     """Registered workflows."""
 
-    def __init__(self, *, store: Store, catalog: Catalog, clock: Clock, idempotency: Idempotency) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalog: Catalog,
+        clock: Clock,
+        idempotency: Idempotency,
+        definitions: Definitions | None = None,
+    ) -> None:
         self._store = store
         self._catalog = catalog
-        self._definitions = Definitions(store.runs, catalog)
+        self._definitions = definitions or Definitions(store.runs, catalog)
         self._clock = clock
         self._idempotency = idempotency
 

@@ -12,10 +12,12 @@ import httpx
 from fastapi import FastAPI
 
 from app.api.app import create_api
+from app.api.callers import Callers
 from app.api.services import ApiServices, Probes, ReadinessCheck
 from app.api.v1.event_responses import StreamLimits
 from app.api.v1.schemas.problems import ProblemDocument
 from app.engines.embedded import EngineLimits
+from app.services.definitions import Definitions
 from app.services.idempotency import Idempotency
 from app.services.principal import Principal
 from app.services.runs import RunService
@@ -45,6 +47,7 @@ def services_of(bench: Bench, *, checks: Sequence[ReadinessCheck] = (), lag: flo
     clock = WallClock()
     idempotency = Idempotency(bench.store.idempotency, clock)
     closing = asyncio.Event()
+    definitions = Definitions(bench.store.runs, bench.catalog)
     return ApiServices(
         runs=RunService(
             store=bench.store,
@@ -53,9 +56,14 @@ def services_of(bench: Bench, *, checks: Sequence[ReadinessCheck] = (), lag: flo
             clock=clock,
             idempotency=idempotency,
             closing=closing,
+            definitions=definitions,
         ),
         workflows=WorkflowService(
-            store=bench.store, catalog=bench.catalog, clock=clock, idempotency=idempotency
+            store=bench.store,
+            catalog=bench.catalog,
+            clock=clock,
+            idempotency=idempotency,
+            definitions=definitions,
         ),
         probes=Probes(
             loop_lag_seconds=lambda: lag,
@@ -80,7 +88,13 @@ async def api(
     """A served API; unexpected exceptions become answers, as they do in production."""
     async with bench(script=script, limits=limits) as engine:
         services = services_of(engine, checks=checks, lag=lag)
-        app = create_api(services, max_body_bytes=max_body_bytes, streams=streams, principal=principal)
+        app = create_api(
+            services,
+            max_body_bytes=max_body_bytes,
+            streams=streams,
+            principal=principal,
+            callers=Callers(allowed_hosts=["test"]),
+        )
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield Api(app=app, client=client, bench=engine, services=services)

@@ -159,7 +159,7 @@ async def test_a_viewer_may_not_submit() -> None:
 
 
 async def test_a_full_queue_says_when_to_come_back() -> None:
-    async with api(limits=EngineLimits(max_pending_runs=0)) as service:
+    async with api(limits=EngineLimits(max_active_runs=0, max_pending_runs=0)) as service:
         answer = await service.client.post("/v1/runs", json={"workflow": DOCUMENT})
         problem(answer, 429, "too_many_runs")
         assert int(answer.headers["retry-after"]) >= 1

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from app.api.v1.event_responses import StreamLimits
+from app.api.v1.event_responses import EventResponse, StreamLimits
 from app.api.v1.schemas.events import Event
 from app.ports.errors import TemporaryError
 from app.ports.models import CallContext, ChatRequest
+from app.services.event_stream import EventStream, Heartbeat
+from app.services.run_events import RunEvent
 from tests.api.harness import Api, api
 from tests.engines.harness import llm, workflow
 
@@ -142,7 +145,8 @@ class Reader:
             "path": path,
             "raw_path": path.encode(),
             "query_string": b"",
-            "headers": [],
+            "headers": [(b"host", b"127.0.0.1")],
+            "server": ("127.0.0.1", 80),
         }
         self.call = asyncio.ensure_future(service.app(scope, self._receive, self._send))
 
@@ -173,6 +177,38 @@ async def test_a_reader_who_takes_nothing_is_dropped() -> None:
         reader = await following(service)
         await asyncio.wait_for(reader.call, 5)
         assert reader.chunks == []
+
+
+class Beats(EventStream):
+    """Beats for ever, and knows which tasks opened and closed it."""
+
+    def __init__(self) -> None:
+        self.tasks: list[asyncio.Task[Any] | None] = []
+
+    async def items(self, *, heartbeat_seconds: float) -> AsyncGenerator[RunEvent | Heartbeat, None]:
+        self.tasks.append(asyncio.current_task())
+        try:
+            while True:
+                yield Heartbeat()
+        finally:
+            self.tasks.append(asyncio.current_task())
+
+
+async def test_a_dropped_readers_stream_is_closed_by_the_task_that_read_it() -> None:
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def send(message: Any) -> None:
+        if message.get("body") == b": keep-alive\n\n":
+            await asyncio.Event().wait()
+
+    stream = Beats()
+    limits = StreamLimits(stall_seconds=0.01)
+    response = EventResponse(stream, media_type="text/event-stream", types=frozenset(), limits=limits)
+    await asyncio.wait_for(response({"type": "http"}, receive, send), 5)
+    opened_by, closed_by = stream.tasks
+    assert opened_by is closed_by
 
 
 async def test_a_reader_who_leaves_ends_the_stream() -> None:

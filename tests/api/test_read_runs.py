@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+from structlog.testing import capture_logs
 
 from app.api.v1.schemas.runs import Run, RunList
 from app.ports.models import CallContext, ChatRequest
+from app.ports.runs import Definition, JournalRow, WorkflowRow
 from tests.api.harness import Api, api, problem
 from tests.engines.harness import llm, workflow
 
@@ -17,6 +19,38 @@ DOCUMENT = workflow(llm("a"), llm("b", "{{ steps.a.text }}"))
 async def submitted(client: httpx.AsyncClient, **more: object) -> str:
     answer = await client.post("/v1/runs", json={"workflow": DOCUMENT, **more})
     return str(answer.json()["id"])
+
+
+async def test_a_run_that_this_version_cannot_read_is_the_services_fault(service: Api) -> None:
+    run = await service.run(DOCUMENT)
+    journal = service.bench.store.journal
+    seq = len(await journal.read(run["id"])) + 1
+    await journal.append([JournalRow(run_id=run["id"], seq=seq, type="FromTheFuture", payload=b"{}", at=1.0)])
+    with capture_logs() as lines:
+        answer = await service.client.get(run["links"]["self"])
+    assert "FromTheFuture" not in problem(answer, 500, "run_unreadable").detail
+    (line,) = [line for line in lines if line["event"] == "request.crashed"]
+    assert "FromTheFuture" in str(line["exc_info"])
+
+
+async def test_a_stored_definition_that_is_no_longer_understood_is_no_fault_of_the_caller(
+    service: Api,
+) -> None:
+    document = b'{"name": "old", "steps": [{"id": "a", "type": "of_another_age"}]}'
+    row = WorkflowRow(
+        tenant="default",
+        name="old",
+        version="1",
+        revision=1,
+        definition_hash="0" * 64,
+        description=None,
+        labels={},
+        created_at=1.0,
+    )
+    await service.bench.store.workflows.register(row, Definition(hash="0" * 64, document=document))
+    problem(await service.client.get("/v1/workflows/old"), 500, "definition_unreadable")
+    for path, body in (("/v1/runs", {"workflow": "old"}), ("/v1/workflows/old/runs", {})):
+        problem(await service.client.post(path, json=body), 500, "definition_unreadable")
 
 
 async def test_a_cursor_of_other_filters_is_refused(client: httpx.AsyncClient) -> None:

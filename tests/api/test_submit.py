@@ -122,9 +122,11 @@ async def test_a_caller_who_goes_away_cancels_only_if_asked_to(query: str, statu
             "raw_path": b"/v1/runs",
             "query_string": f"wait=60{query}".encode(),
             "headers": [
+                (b"host", b"127.0.0.1"),
                 (b"content-type", b"application/json"),
                 (b"content-length", str(len(body)).encode()),
             ],
+            "server": ("127.0.0.1", 80),
         }
         call = asyncio.ensure_future(service.app(scope, receive, send))
         await service.bench.chat.started.wait()

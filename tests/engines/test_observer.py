@@ -1,21 +1,26 @@
-"""Attempts in flight are counted back down however they end, and their text reaches listeners."""
+"""What is counted and logged of a run: every failure and every step that ends, once."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from structlog.contextvars import bound_contextvars, clear_contextvars, get_contextvars
+from structlog.testing import capture_logs
 
+from app.core import events as e
 from app.dsl.catalog import Catalog
-from app.dsl.compiled import CompiledStep
+from app.dsl.compiled import CompiledStep, CompiledWorkflow
 from app.engines.attempts import RunIdentity
 from app.engines.engine import Delta
+from app.engines.history import new_history
 from app.engines.live import LiveEvents
 from app.engines.observer import RunObserver
 from app.observability.metrics import Metrics
 from app.observability.tracing import NullTracer
+from app.ports.models import CallContext, ChatRequest
 from app.steps.registry import STEP_KINDS
-from tests.engines.harness import llm
+from tests.engines.harness import bench, llm, workflow
 
 RUN = RunIdentity(run_id="r1", tenant="t1", workflow="w", labels={})
 
@@ -75,3 +80,151 @@ def test_streamed_text_reaches_the_listeners_of_the_run_only(
             emit("Paris")
         assert ours.deltas() == (Delta(path="answer", attempt=3, text="Paris", at=7.0),)
         assert others.deltas() == ()
+
+
+# --- failures and ends ----------------------------------------------------------------------------------
+
+BEGUN = (
+    e.RunSubmitted(at=0.0),
+    e.RunStarted(at=1.0),
+    e.AttemptStarted(path="answer", attempt=1, at=2.0),
+)
+CANCELLED = (*BEGUN, e.CancelRequested(reason=None, at=3.0))
+REFUSED = e.Failure(error_class="rate_limit", message="slow down", temporary=True)
+
+
+@pytest.fixture(scope="module")
+def bounded() -> CompiledWorkflow:
+    return Catalog(STEP_KINDS).compile(workflow(llm("answer", timeout_seconds=5)))
+
+
+@pytest.fixture(scope="module")
+def gated() -> CompiledWorkflow:
+    return Catalog(STEP_KINDS).compile(workflow(llm("answer", condition="{{ inputs.n > 1 }}")))
+
+
+def observe(observer: RunObserver, compiled: CompiledWorkflow, *events: e.Event) -> list[dict[str, object]]:
+    """Fold these events and let the observer see them; the log lines."""
+    history = new_history("r1", compiled.plan)
+    with capture_logs() as lines:
+        for event in events:
+            history.apply(event)
+            observer.observed(RUN, compiled, history, event)
+    return [dict(line) for line in lines]
+
+
+def errors(metrics: Metrics, error_type: str, component: str = "step") -> float | None:
+    labels = {"error_type": error_type, "component": component}
+    return metrics.registry.get_sample_value("orchestrator_errors_total", labels)
+
+
+def ended(metrics: Metrics, status: str) -> float | None:
+    labels = {"step_type": "llm", "status": status}
+    return metrics.registry.get_sample_value("orchestrator_step_executions_total", labels)
+
+
+def test_an_attempt_that_took_too_long_is_counted_and_logged_with_the_remedy(
+    observer: RunObserver, metrics: Metrics, bounded: CompiledWorkflow
+) -> None:
+    timed_out = e.AttemptTimedOut(path="answer", attempt=1, at=7.0)
+    (line,) = observe(observer, bounded, *BEGUN, timed_out)
+    assert errors(metrics, "timeout") == 1
+    assert (line["event"], line["run_id"], line["step"], line["attempt"]) == (
+        "attempt.failed",
+        "r1",
+        "answer",
+        1,
+    )
+    assert line["error_class"] == "timeout"
+    assert "raise timeout_seconds of 'answer'" in str(line["error"])
+
+
+def test_an_attempt_that_was_lost_is_counted_and_logged(
+    observer: RunObserver, metrics: Metrics, bounded: CompiledWorkflow
+) -> None:
+    (line,) = observe(observer, bounded, *BEGUN, e.AttemptLost(path="answer", attempt=1, at=7.0))
+    assert errors(metrics, "outcome_unknown") == 1
+    assert (line["event"], line["error_class"]) == ("attempt.failed", "outcome_unknown")
+
+
+def test_a_condition_that_cannot_be_evaluated_is_counted_once(
+    observer: RunObserver, metrics: Metrics, gated: CompiledWorkflow
+) -> None:
+    failure = e.Failure(error_class="condition", message="'n' is undefined")
+    lines = observe(
+        observer,
+        gated,
+        *BEGUN[:2],
+        e.ConditionFailed(path="answer", failure=failure, at=2.0),
+        e.StepFailed(path="answer", failure=failure, at=2.0),
+    )
+    assert errors(metrics, "condition") == 1
+    assert [line["event"] for line in lines] == ["condition.failed", "step.failed"]
+
+
+def test_outputs_that_cannot_be_made_are_counted_and_logged_with_their_reason(
+    observer: RunObserver, metrics: Metrics, bounded: CompiledWorkflow
+) -> None:
+    failure = e.Failure(error_class="template", message="'n' is undefined")
+    lines = observe(
+        observer,
+        bounded,
+        *BEGUN,
+        e.StepSucceeded(path="answer", attempt=1, at=3.0),
+        e.RunFailed(path=None, failure=failure, at=3.0),
+    )
+    assert errors(metrics, "template", "run") == 1
+    assert {"event": "run.failed", "error": "'n' is undefined"}.items() <= lines[-1].items()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        e.AttemptCancelled(path="answer", attempt=1, at=4.0),
+        e.AttemptFailed(path="answer", attempt=1, failure=REFUSED, at=4.0),
+        e.AttemptLost(path="answer", attempt=1, at=4.0),
+    ],
+    ids=lambda end: type(end).__name__,
+)
+def test_a_step_that_ends_with_its_run_counts_as_cancelled(
+    observer: RunObserver, metrics: Metrics, bounded: CompiledWorkflow, end: e.Event
+) -> None:
+    observe(observer, bounded, *CANCELLED, end)
+    assert ended(metrics, "cancelled") == 1
+    labels = {"step_type": "llm"}
+    assert metrics.registry.get_sample_value("orchestrator_step_duration_seconds_sum", labels) == 2.0
+
+
+def test_an_attempt_that_is_tried_again_ends_no_step(
+    observer: RunObserver, metrics: Metrics, bounded: CompiledWorkflow
+) -> None:
+    observe(observer, bounded, *BEGUN, e.AttemptFailed(path="answer", attempt=1, failure=REFUSED, at=4.0))
+    assert ended(metrics, "cancelled") is None
+
+
+# --- what log lines carry -------------------------------------------------------------------------------
+
+
+async def test_a_line_from_inside_a_step_names_run_step_and_attempt_and_no_request() -> None:
+    seen: list[dict[str, object]] = []
+
+    async def speaking(request: ChatRequest, context: CallContext) -> str:
+        seen.append(get_contextvars())
+        return "done"
+
+    async with bench(script=speaking) as engine:
+        with bound_contextvars(request_id="of the submission"):
+            run_id = await engine.submit(workflow(llm("a"), llm("b", "{{ steps.a.text }}")))
+        await engine.finish(run_id)
+    assert seen == [
+        {"run_id": run_id, "step": "a", "attempt": 1},
+        {"run_id": run_id, "step": "b", "attempt": 1},
+    ]
+
+
+def test_an_attempt_takes_back_what_it_bound(observer: RunObserver, step: CompiledStep) -> None:
+    clear_contextvars()
+    with bound_contextvars(step="outer"):
+        with observer.attempt(RUN, step, 2):
+            assert get_contextvars() == {"run_id": "r1", "step": "answer", "attempt": 2}
+        assert get_contextvars() == {"step": "outer"}

@@ -121,7 +121,6 @@ class Plain:
             "workflow_name",
         )
         self.active = gauge("active_workflows", "Runs this process drives now.")
-        self.by_status = gauge("runs", "Runs of the store that have not ended.", "status")
         self.queued = gauge("queue_depth", "Accepted runs that wait to be taken up.")
         self.steps = counter("step_executions_total", "Steps that ended.", "step_type", "status")
         self.step_seconds = histogram(
@@ -145,10 +144,10 @@ class Plain:
             "errors_total", "Failures by class and by the part that saw them.", "error_type", "component"
         )
         self.commit_seconds = histogram(
-            "journal_commit_seconds", "Time to make a batch of events durable.", ours.COMMIT_SECONDS
+            "journal_commit_seconds", "Time to make a batch of writes durable.", ours.COMMIT_SECONDS
         )
         self.batch_events = histogram(
-            "journal_batch_events", "Events that went out in one transaction.", ours.BATCH_EVENTS
+            "journal_batch_events", "Writes that went out in one transaction.", ours.BATCH_EVENTS
         )
         self.lag = histogram(
             "event_loop_lag_seconds", "How late the event loop ran a callback that was due.", ours.LAG_SECONDS
@@ -175,8 +174,6 @@ class Plain:
             self.batch_events.observe(17)
             self.lag.observe(seconds)
         self.active.set(3)
-        self.by_status.labels("running").set(0)
-        self.by_status.labels("pending").set(4)
         self.queued.set(4)
         self.in_flight.inc(2)
         self.steps.labels("llm", "skipped").inc()
@@ -192,8 +189,6 @@ def record(metrics: Metrics) -> None:
         metrics.committed(17, seconds)
         metrics.loop_lag(seconds)
     metrics.active_runs(3)
-    metrics.runs_by_status({"running": 9})
-    metrics.runs_by_status({"pending": 4})
     metrics.queue_depth(4)
     metrics.steps_in_flight(+3)
     metrics.steps_in_flight(-1)

@@ -20,7 +20,6 @@ NAMES_AND_LABELS = {
     "orchestrator_step_duration_seconds_count": {"step_type"},
     "orchestrator_errors_total": {"error_type", "component"},
     "orchestrator_queue_depth": set(),
-    "orchestrator_runs": {"status"},
     "orchestrator_steps_in_flight": set(),
     "orchestrator_journal_commit_seconds_count": set(),
     "orchestrator_journal_batch_events_count": set(),
@@ -31,7 +30,6 @@ NAMES_AND_LABELS = {
 def record_everything(recorder: Recorder) -> None:
     recorder.run_finished("rag", "completed", 0.2)
     recorder.active_runs(3)
-    recorder.runs_by_status({"running": 3, "pending": 4})
     recorder.queue_depth(4)
     recorder.steps_in_flight(+1)
     recorder.step_finished("llm", "completed", 0.1)
@@ -109,15 +107,6 @@ def test_a_skipped_step_is_counted_but_has_no_duration() -> None:
     found = samples(metrics)
     assert found["orchestrator_step_executions_total", (("status", "skipped"), ("step_type", "llm"))] == 1
     assert not any(name.startswith("orchestrator_step_duration_seconds") for name, _ in found)
-
-
-def test_a_status_that_no_run_has_any_more_goes_back_to_zero() -> None:
-    metrics = Metrics()
-    metrics.runs_by_status({"running": 2})
-    metrics.runs_by_status({"pending": 1})
-    found = samples(metrics)
-    assert found["orchestrator_runs", (("status", "running"),)] == 0
-    assert found["orchestrator_runs", (("status", "pending"),)] == 1
 
 
 def test_two_services_in_one_process_count_apart() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.engines.engine import Draining, Overloaded, RunEnded
+from app.engines.engine import CancelPending, Draining, HandedOver, Overloaded, RunEnded
+from app.engines.recovery import UnreadableRun
 from app.ports.errors import (
     DefinitionInvalid,
     Fenced,
@@ -14,6 +15,7 @@ from app.ports.errors import (
     StoreUnavailable,
 )
 from app.ports.problems import Problem
+from app.services.definitions import UnreadableDefinition
 from app.services.errors import ServiceError, translate
 
 PROBLEM = Problem(pointer="/steps/0", detail="unknown step", line=3, column=5)
@@ -36,7 +38,11 @@ def test_a_fault_of_the_service_is_no_refusal(error: OrchestratorError) -> None:
         (RunEnded("it has ended"), 409, "run_not_active"),
         (Overloaded("full", retry_after=7), 429, "too_many_runs"),
         (Draining("going"), 503, "draining"),
+        (HandedOver("another one goes on"), 503, "draining"),
+        (CancelPending("it takes effect when the store does"), 503, "cancel_pending"),
         (StoreUnavailable("/var/lib/x is full"), 503, "storage_unavailable"),
+        (UnreadableRun("run 'r1': /var/lib/x"), 500, "run_unreadable"),
+        (UnreadableDefinition("/var/lib/x"), 500, "definition_unreadable"),
     ],
 )
 def test_an_error_of_the_inside_becomes_a_refusal(error: OrchestratorError, status: int, code: str) -> None:
@@ -46,6 +52,15 @@ def test_an_error_of_the_inside_becomes_a_refusal(error: OrchestratorError, stat
     if status in (429, 503):
         assert refusal.retry_after
     assert "/var/lib" not in str(refusal)
+
+
+@pytest.mark.parametrize("kind", [CancelPending, HandedOver])
+def test_what_the_engine_says_of_a_cancellation_is_what_its_caller_reads(
+    kind: type[OrchestratorError],
+) -> None:
+    assert str(translate(kind("run 'r1' is cancelled when the store is back"))) == (
+        "run 'r1' is cancelled when the store is back"
+    )
 
 
 def test_codes_are_unique_and_statuses_are_refusals() -> None:

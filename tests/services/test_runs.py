@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.engines.engine import CancelReceipt, RunEnded
-from app.ports.errors import DefinitionInvalid, InputsInvalid
+from app.ports.errors import DefinitionInvalid, InputsInvalid, StoreUnavailable
 from app.ports.models import CallContext, ChatRequest
-from app.ports.runs import RunFilter, RunRow
+from app.ports.runs import IdempotencyRecord, RunFilter, RunRow
 from app.services.errors import RunNotFound, WorkflowNotFound
-from app.services.event_stream import Heartbeat
-from app.services.idempotency import Answer
+from app.services.event_stream import EventStream, Heartbeat
+from app.services.idempotency import Answer, IdempotencyKey
 from app.services.principal import Principal
 from app.services.run_events import RunEvent
 from app.services.runs import RunRequest, RunService
+from app.stores.memory import MemoryStore
 from tests.api.harness import services_of
 from tests.engines.harness import Bench, bench, llm, workflow
 
@@ -92,11 +93,12 @@ async def test_an_ended_run_cannot_be_cancelled(runs: RunService) -> None:
         await runs.cancel(ADA, run_id, reason=None, receipt=lambda _: Answer(status_code=202, body=b""))
 
 
-async def test_a_shutdown_lets_waiting_callers_go() -> None:
-    async def never(request: ChatRequest, context: CallContext) -> str:
-        await asyncio.Event().wait()
-        return ""
+async def never(request: ChatRequest, context: CallContext) -> str:
+    await asyncio.Event().wait()
+    return ""
 
+
+async def test_a_shutdown_lets_waiting_callers_go() -> None:
     async with bench(script=never) as engine:
         services = services_of(engine)
         accepted = await services.runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
@@ -105,6 +107,102 @@ async def test_a_shutdown_lets_waiting_callers_go() -> None:
         services.close()
         assert await asyncio.wait_for(waiting, 5) is None
         assert await asyncio.wait_for(services.runs.wait(accepted, seconds=60), 5) is None
+
+
+async def test_a_shutdown_may_be_told_of_any_number_of_times() -> None:
+    async with bench(script=never) as engine:
+        services = services_of(engine)
+        accepted = await services.runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
+        waiting = asyncio.ensure_future(services.runs.wait(accepted, seconds=60))
+        await engine.chat.started.wait()
+        while not waiting.done():
+            services.close()
+            await asyncio.sleep(0)
+        assert waiting.result() is None
+
+
+async def test_a_wait_that_begins_in_a_shutdown_does_not_even_yield() -> None:
+    async with bench(script=never) as engine:
+        services = services_of(engine)
+        accepted = await services.runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
+        services.close()
+        with pytest.raises(StopIteration) as ended:
+            services.runs.wait(accepted, seconds=60).send(None)
+        assert ended.value.value is None
+        services.close()
+
+
+async def test_a_cancellation_whose_key_cannot_be_kept_is_no_failure() -> None:
+    store = MemoryStore()
+    await store.open()
+    store.idempotency = KeepsNothing()
+    async with bench(script=never, store=store) as engine:
+        runs = services_of(engine).runs
+        accepted = await runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
+        await engine.chat.started.wait()
+        answer = Answer(status_code=202, body=b"cancelling")
+        key = IdempotencyKey(key="k", fingerprint="f")
+        given = await runs.cancel(ADA, accepted.run.id, reason=None, receipt=lambda _: answer, key=key)
+        assert given == (answer, False)
+        assert (await engine.finish(accepted.run.id)).status == "cancelled"
+
+
+class KeepsNothing:
+    """A store of answers whose disk is full."""
+
+    async def find(self, tenant: str, key: str) -> IdempotencyRecord | None:
+        return None
+
+    async def save(self, record: IdempotencyRecord) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    async def prune(self, older_than: float) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("heartbeat_seconds", [60, 0.01])
+async def test_a_stream_past_the_end_of_a_run_ends_with_it(heartbeat_seconds: float) -> None:
+    go = asyncio.Event()
+
+    async def held(request: ChatRequest, context: CallContext) -> str:
+        await go.wait()
+        return "done"
+
+    async with bench(script=held) as engine:
+        runs = services_of(engine).runs
+        accepted = await runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
+        stream = await runs.follow(ADA, accepted.run.id, after=1000)
+        assert stream is not None
+        items = stream.items(heartbeat_seconds=heartbeat_seconds)
+        following = asyncio.ensure_future(seen_of(items))
+        await engine.chat.started.wait()
+        go.set()
+        assert not await asyncio.wait_for(following, 5)
+
+
+async def test_a_stream_past_the_end_ends_without_hearing_of_it(engine: Bench, runs: RunService) -> None:
+    run_id = await finished(runs, ADA)
+    ended = False
+
+    async def is_finished() -> bool:
+        return ended
+
+    stream = EventStream(
+        run_id=run_id,
+        after=1000,
+        journal=engine.store.journal,
+        finished=is_finished,
+        engine=engine.engine,
+        closing=asyncio.Event(),
+    )
+    items = stream.items(heartbeat_seconds=0.01)
+    assert isinstance(await anext(items), Heartbeat)
+    ended = True
+    assert not await asyncio.wait_for(seen_of(items), 5)
+
+
+async def seen_of(items: AsyncIterator[RunEvent | Heartbeat]) -> list[RunEvent]:
+    return [item async for item in items if isinstance(item, RunEvent)]
 
 
 async def test_a_stream_resumed_anywhere_has_neither_gap_nor_duplicate(runs: RunService) -> None:

@@ -7,7 +7,8 @@ nothing for `StreamLimits.stall_seconds` is dropped, and can resume by its last 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,22 +71,27 @@ class EventResponse(Response):
 
     async def _pump(self, send: Send) -> None:
         try:
-            async for chunk in self._chunks():
-                async with asyncio.timeout(self._limits.stall_seconds):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            async with aclosing(self._chunks()) as chunks:
+                async for chunk in chunks:
+                    await self._sent(send, chunk, more=True)
+            await self._sent(send, b"", more=False)
         except TimeoutError:
             log.info("events.reader_dropped", seconds=self._limits.stall_seconds)
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
+    async def _sent(self, send: Send, chunk: bytes, *, more: bool) -> None:
+        async with asyncio.timeout(self._limits.stall_seconds):
+            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
         as_sse = self.media_type == EVENT_STREAM
         if as_sse:
             yield b"retry: %d\n\n" % RETRY_MILLISECONDS
-        async for item in self._stream.items(heartbeat_seconds=self._limits.heartbeat_seconds):
-            if isinstance(item, Heartbeat):
-                yield b": keep-alive\n\n" if as_sse else b"\n"
-            elif not self._types or item.type in self._types:
-                yield _frame(item) if as_sse else render_event(item) + b"\n"
+        async with aclosing(self._stream.items(heartbeat_seconds=self._limits.heartbeat_seconds)) as items:
+            async for item in items:
+                if isinstance(item, Heartbeat):
+                    yield b": keep-alive\n\n" if as_sse else b"\n"
+                elif not self._types or item.type in self._types:
+                    yield _frame(item) if as_sse else render_event(item) + b"\n"
 
 
 def _frame(event: RunEvent) -> bytes:

@@ -108,15 +108,6 @@ CANCEL_RECEIPT: Final[dict[str, Any]] = {
     "usage": {"input_tokens": 0, "output_tokens": 0},
     "links": _LINKS,
 }
-EVENT: Final[dict[str, Any]] = {
-    "seq": 4,
-    "type": "step.completed",
-    "run_id": _RUN_ID,
-    "path": "greeting",
-    "attempt": 1,
-    "at": "2026-01-31T12:00:00.620000Z",
-    "data": {"outputs": {"text": "Good morning, Ada!"}, "usage": None, "recovered": False},
-}
 EVENT_STREAM: Final = (
     "retry: 2000\n\nid: 5\nevent: run.completed\n"
     f'data: {{"seq":5,"type":"run.completed","run_id":"{_RUN_ID}","path":null,"attempt":null,'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query
 from pydantic import Field
@@ -18,7 +18,7 @@ from app.api.services import Services
 from app.api.v1 import examples
 from app.api.v1.event_responses import EventResponse
 from app.api.v1.parameters import RunId, one_of, split
-from app.services.run_events import EventType
+from app.services.run_events import EVENT_TYPES
 
 LAST_SEQ: Final = r"^[0-9]{1,15}$"
 _EVENT: Final = {"$ref": "#/components/schemas/Event"}
@@ -72,7 +72,7 @@ async def _stream_run_events(
         Header(alias="Last-Event-ID", pattern=LAST_SEQ, description="Events past this one", examples=["7"]),
     ] = None,
     types: Annotated[
-        list[Annotated[str, Field(pattern=one_of(get_args(EventType)))]] | None,
+        list[Annotated[str, Field(pattern=one_of(EVENT_TYPES))]] | None,
         Query(description="Only these, by commas or repetition", examples=[["step.completed,run.completed"]]),
     ] = None,
 ) -> Response:

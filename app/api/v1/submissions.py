@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.auth import CanSubmitRuns
-from app.api.bodies import StrictRoute, located
+from app.api.bodies import located
+from app.api.flat import FlatRoute
 from app.api.responses import REPLAYED, answer_response, problems, success
 from app.api.services import ApiServices, Services
 from app.api.terms import TERMS_PARAMETERS, SubmissionTerms, Terms, idempotency_of
@@ -33,7 +34,7 @@ _FINISHED: Final = ("Location", "Preference-Applied", REPLAYED)
 
 def submissions_router() -> APIRouter:
     """The routes that start runs."""
-    router = APIRouter(route_class=StrictRoute, tags=["runs"])
+    router = APIRouter(route_class=FlatRoute, tags=["runs"])
     submissions: dict[str, Any] = {
         "status_code": 202,
         "response_class": Response,

@@ -57,7 +57,9 @@ class SqliteStore:
         self.idempotency: IdempotencyStore = SqliteIdempotency(
             *parts, keep_idempotency=keep_idempotency, now=now
         )
+        self._probing: asyncio.Task[None] | None = None
         self._checked_at: float | None = None
+        """When the latest probe began."""
         self._refusal: str | None = None
 
     @property
@@ -75,17 +77,32 @@ class SqliteStore:
         """Write what waits, finish the reads in hand, release the file."""
         await self._readers.close()
         await self._writer.close()
+        if self._probing is not None:
+            await self._probing
 
     async def flush(self) -> None:
         """Return when every write handed in so far is stored or refused."""
         await self._writer.flush()
 
     async def check(self) -> None:
-        """Write a probe as large as a usual batch, at most once a second; raises `StoreUnavailable`."""
+        """Write a probe as large as a usual batch, at most once a second; raises `StoreUnavailable`.
+
+        There is one probe at a time, and it is nobody's: a caller that goes away leaves it to the next one,
+        so however long the disk hangs and however often it is asked for, one write waits.
+        """
         now = asyncio.get_running_loop().time()
-        if self._checked_at is None or now - self._checked_at >= CHECK_EVERY_SECONDS:
-            self._refusal = await self._probe()
+        if self._probing is None and (
+            self._checked_at is None or now - self._checked_at >= CHECK_EVERY_SECONDS
+        ):
             self._checked_at = now
+            self._probing = asyncio.create_task(self._probe(), name="store-probe")
+        if self._probing is not None and self._checked_at is not None:
+            left = max(0.0, self._checked_at + CHECK_TIMEOUT_SECONDS - now)
+            await asyncio.wait({self._probing}, timeout=left)
+        if self._probing is not None:
+            raise StoreUnavailable(
+                f"a write takes longer than {CHECK_TIMEOUT_SECONDS:.0f} s: check the volume of data_dir"
+            )
         if self._refusal is not None:
             raise StoreUnavailable(self._refusal)
 
@@ -96,12 +113,11 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"cannot read the database in data_dir: {outage(error) or error}") from error
 
-    async def _probe(self) -> str | None:
+    async def _probe(self) -> None:
+        self._refusal = None
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-                await self._writer.run(lambda connection: connection.execute(self._sql["probe"]).rowcount)
-        except StoreUnavailable as error:
-            return str(error)
-        except TimeoutError:
-            return f"a write takes longer than {CHECK_TIMEOUT_SECONDS:.0f} s: check the volume of data_dir"
-        return None
+            await self._writer.run(lambda connection: connection.execute(self._sql["probe"]).rowcount)
+        except StoreError as error:
+            self._refusal = str(error)
+        finally:
+            self._probing = None
