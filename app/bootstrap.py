@@ -15,8 +15,10 @@ from typing import assert_never
 
 import structlog
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.api.app import create_api
+from app.api.callers import Callers
 from app.api.readiness import readiness_checks
 from app.api.services import ApiServices, Probes
 from app.dsl.catalog import Catalog
@@ -169,7 +171,9 @@ class _Wiring:
         store = use.store or SqliteStore(settings.data_dir, observer=self.recorder, now=self.clock.now)
         self.store = use.around_store(store)
         self.store.workflows = RecentWorkflows(self.store.workflows, monotonic=time.monotonic)
-        self.vectors = EmbeddedVectorStore(settings.data_dir / VECTORS_FILE)
+        self.vectors = EmbeddedVectorStore(
+            settings.data_dir / VECTORS_FILE, cache_bytes=settings.vectors.cache_mib * MIB
+        )
         self.providers = self._providers()
         self.renderer = Renderer(_render_limits(settings), workers=settings.templates.workers)
         self.catalog = Catalog(STEP_KINDS, _plan_defaults(settings))
@@ -179,7 +183,13 @@ class _Wiring:
     def service(self) -> Service:
         """All of it behind the API."""
         api = self._api()
-        app = create_api(api, lifespan=_lifespan, max_body_bytes=self.settings.server.max_body_bytes)
+        server = self.settings.server
+        app = create_api(
+            api,
+            lifespan=_lifespan,
+            max_body_bytes=server.max_body_bytes,
+            callers=Callers(host=server.host, allowed_hosts=server.allowed_hosts, open=server.allow_open),
+        )
         if self.metrics is not None:
             instrument(app, self.metrics)
         self.tracer.instrument(app)
@@ -283,6 +293,8 @@ def _instance_config(name: str, config: ProviderSettings) -> InstanceConfig:
                 api_key=config.api_key,
                 organization=config.organization,
                 project=config.project,
+                headers=config.headers,
+                embedding_format=config.embedding_format,
                 timeout_seconds=config.timeout_seconds,
                 max_concurrency=config.max_concurrency,
             )
@@ -313,6 +325,9 @@ def _render_limits(settings: Settings) -> RenderLimits:
 
 def redactor(settings: Settings) -> Redactor:
     """Knows every secret of the settings, for logs and spans."""
-    configs = settings.all_providers().values()
-    keys = (config.api_key for config in configs if isinstance(config, OpenAISettings))
-    return Redactor(key.get_secret_value() for key in keys if key is not None)
+    secrets: list[SecretStr] = []
+    for config in settings.all_providers().values():
+        if isinstance(config, OpenAISettings):
+            secrets += config.headers.values()
+            secrets += () if config.api_key is None else (config.api_key,)
+    return Redactor(secret.get_secret_value() for secret in secrets)

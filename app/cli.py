@@ -1,8 +1,8 @@
 """`llm-orchestrator`: serve | run | validate | demo | settings | openapi.
 
-Exit codes: 0 done; 1 a run did not complete; 2 wrong usage, settings, document or inputs; 3 the data
-directory or the address cannot be used; 130 interrupted. Errors are one line on stderr; a document's
-problems are one line each.
+Exit codes: 0 done; 1 a run or the demo did not complete; 2 wrong usage, settings, document or inputs; 3 the
+data directory, the address or the demo's models cannot be used; 130 interrupted. Errors are one line on
+stderr; a document's problems are one line each.
 
 Commands import what they need when they run, so that `--help` and `serve` start fast.
 """
@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
 
-from app.ports.errors import DefinitionInvalid, InputsInvalid, StoreError
+from app.ports.errors import CallError, DefinitionInvalid, InputsInvalid, StoreError
 
 if TYPE_CHECKING:
+    from app.bootstrap import Service
     from app.settings import Settings
 
 OK, NOT_COMPLETED, INVALID, UNUSABLE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -44,11 +45,12 @@ def serve(
     data_dir: DataDir = None,
 ) -> None:
     """Serve the REST API until SIGTERM or Ctrl-C."""
+    from app.bootstrap import build
     from app.server import run_service
 
     settings = _settings(_given(server=_given(host=host, port=port), data_dir=data_dir))
     _prepare(settings)
-    _run(run_service(settings))
+    _run(run_service(settings, _built(build, settings)))
 
 
 @cli.command()
@@ -62,7 +64,7 @@ def run(
     data_dir: DataDir = None,
 ) -> None:
     """Run a document in this process, with a live table; prints the outputs as JSON."""
-    from app.local_run import read_inputs, run_document
+    from app.local_run import local_service, read_inputs, run_document
 
     settings = _settings(_given(data_dir=data_dir))
     _prepare(settings)
@@ -70,7 +72,9 @@ def run(
         given = read_inputs(inputs or [], inputs_json)
     except ValueError as error:
         _fail(INVALID, str(error))
-    completed = _run(run_document(settings, _read(file), given), document=str(file))
+    source = _read(file)
+    service = _built(local_service, settings)
+    completed = _run(run_document(settings, service, source, given), document=str(file))
     raise typer.Exit(OK if completed else NOT_COMPLETED)
 
 
@@ -102,11 +106,13 @@ def demo(
     data_dir: DataDir = None,
 ) -> None:
     """Ingest the shipped documents, answer a question over HTTP, and leave the service running."""
+    from app.bootstrap import build
     from app.demo import run_demo
 
     settings = _settings(_given(server=_given(port=port), data_dir=data_dir))
     _prepare(settings)
-    raise typer.Exit(_run(run_demo(settings, question=question, once=once)))
+    service = _built(build, settings)
+    raise typer.Exit(_run(run_demo(settings, service, question=question, once=once)))
 
 
 @cli.command("settings")
@@ -123,7 +129,7 @@ def openapi() -> None:
     from app.api.app import openapi_json
     from app.bootstrap import build
 
-    typer.echo(openapi_json(build(_settings({})).app), nl=False)
+    typer.echo(openapi_json(_built(build, _settings({})).app), nl=False)
 
 
 def main() -> None:
@@ -158,6 +164,14 @@ def _settings(given: dict[str, Any]) -> Settings:
         _fail(INVALID, f"settings: {error}")
 
 
+def _built(build: Callable[[Settings], Service], settings: Settings) -> Service:
+    """A service of settings that are valid each by itself and may still not work."""
+    try:
+        return build(settings)
+    except ValueError as error:
+        _fail(INVALID, f"settings: {error}")
+
+
 def _prepare(settings: Settings) -> None:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -184,7 +198,7 @@ def _run(work: Coroutine[Any, Any, Any], *, document: str = "document") -> Any:
     except InputsInvalid as error:
         _print_problems("inputs", error)
         raise typer.Exit(INVALID) from None
-    except (StoreError, OSError) as error:
+    except (StoreError, CallError, OSError) as error:
         _fail(UNUSABLE, str(error))
     except asyncio.CancelledError:
         raise typer.Exit(INTERRUPTED) from None

@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.bootstrap import build, redactor
+from app.bootstrap import Service, redactor
 from app.observability.logging import configure_logging
 from app.providers.local.models import LocalModels
 from app.server import listen, serve, url_of
 from app.settings import OpenAISettings, Settings
 
 QUESTION = "How often is the mirror of the main telescope cleaned?"
-FAILED, UNUSABLE = 1, 3
+SHOWN, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 3, 130
 
 
 class DemoFailed(Exception):
@@ -61,32 +61,56 @@ OPENAI = Models(
 )
 
 
-async def run_demo(settings: Settings, *, question: str | None, once: bool) -> int:
-    """Run it; the exit code. Without `once` it serves until Ctrl-C."""
+async def run_demo(settings: Settings, service: Service, *, question: str | None, once: bool) -> int:
+    """Run it; the exit code. Without `once` it serves until Ctrl-C.
+
+    Raises as `app.server.serve` does, and `OSError` if it cannot listen.
+    """
     console = Console()
     writer = configure_logging(redaction=redactor(settings), level="ERROR", format="console")
     try:
         models = choose_models(settings)
         listener = listen(settings.server)
-    except (DemoFailed, OSError) as error:
+        url = url_of(listener)
+        stop = asyncio.Event()
+        serving = asyncio.create_task(serve(service, settings.server, listener, stop=stop))
+        showing = asyncio.create_task(_show(console, url, models, question or QUESTION))
+        code = await _outcome(service, serving, showing, console)
+        if code == SHOWN and not once:
+            _tell_urls(console, url)
+        else:
+            stop.set()
+        await serving
+    except DemoFailed as error:
         console.print(Text(f"llm-orchestrator: {error}"))
         return UNUSABLE
-    url = url_of(listener)
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(build(settings), settings.server, listener, stop=stop))
-    code = 0
-    try:
-        async with httpx.AsyncClient(base_url=url, timeout=180, trust_env=False) as client:
-            await Demo(client, console, models).show(question or QUESTION)
-        _tell_urls(console, url, once=once)
-    except (DemoFailed, httpx.HTTPError) as error:
-        console.print(Text(f"the demo stopped: {error}", style="red"))
-        code, once = FAILED, True
-    if once:
-        stop.set()
-    await serving
-    writer.close()
+    finally:
+        await asyncio.to_thread(writer.close)
     return code
+
+
+async def _show(console: Console, url: str, models: Models, question: str) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=180, trust_env=False) as client:
+        await Demo(client, console, models).show(question)
+
+
+async def _outcome(
+    service: Service, serving: asyncio.Task[None], showing: asyncio.Task[None], console: Console
+) -> int:
+    """How the show went. A service that ends first cuts it short; why it did is the service's to say."""
+    await asyncio.wait({serving, showing}, return_when=asyncio.FIRST_COMPLETED)
+    if not showing.done():
+        showing.cancel()
+    try:
+        await showing
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    except (DemoFailed, httpx.HTTPError) as error:
+        if service.api.closing.is_set():
+            return INTERRUPTED
+        console.print(Text(f"the demo stopped: {error}", style="red"))
+        return FAILED
+    return SHOWN
 
 
 def choose_models(settings: Settings) -> Models:
@@ -232,9 +256,7 @@ def _milliseconds(step: dict[str, Any]) -> float:
     return (ended - started).total_seconds() * 1000
 
 
-def _tell_urls(console: Console, url: str, *, once: bool) -> None:
-    if once:
-        return
+def _tell_urls(console: Console, url: str) -> None:
     console.print()
     console.print(f"The service goes on at {url} (Ctrl-C stops it):")
     for path, meaning in (

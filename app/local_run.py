@@ -67,9 +67,16 @@ def _value(text: str) -> Any:
         return text
 
 
-async def run_document(settings: Settings, source: bytes, inputs: dict[str, Any]) -> bool:
-    """Run to the end; True if the run completed. Raises `DefinitionInvalid`, `InputsInvalid`."""
-    service = build(settings, Overrides(store=MemoryStore(), lock=MemoryLock()))
+def local_service(settings: Settings) -> Service:
+    """A service that keeps its runs in memory. Raises `ValueError` for settings that cannot work."""
+    return build(settings, Overrides(store=MemoryStore(), lock=MemoryLock()))
+
+
+async def run_document(settings: Settings, service: Service, source: bytes, inputs: dict[str, Any]) -> bool:
+    """Run to the end and close the service; True if the run completed.
+
+    Raises `DefinitionInvalid`, `InputsInvalid`, and `CallError` or `StoreError` if the service cannot start.
+    """
     writer = configure_logging(redaction=redactor(settings), level=LOG_LEVEL, format="console")
     try:
         document = dict(service.catalog.compile(source).document)

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 import uvicorn
 
-from app.bootstrap import Service, build, redactor
+from app.bootstrap import Service, redactor
 from app.observability.logging import configure_logging
 from app.settings import ServerSettings, Settings
 
@@ -62,10 +62,9 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def run_service(settings: Settings) -> None:
-    """Build, listen, log and serve. Raises `OSError` or `StoreError` with what to do."""
+async def run_service(settings: Settings, service: Service) -> None:
+    """Listen, log and serve. Raises `OSError`, or as `serve` does, with what to do."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    service = build(settings)
     writer = configure_logging(
         redaction=redactor(settings),
         level=settings.log.level,
@@ -87,7 +86,8 @@ async def serve(
 ) -> None:
     """Serve until a signal comes or `stop` is set; returns when everything is stored and closed.
 
-    Raises `StoreError` if the service cannot start.
+    The listener is closed then, however it went. Raises `StoreError`, or `CallError` for the vector store,
+    if the service cannot start.
     """
     config = uvicorn.Config(
         service.app,
@@ -111,7 +111,10 @@ async def serve(
             server.should_exit = True
             await serving
     finally:
-        await service.close()
+        try:
+            await service.close()
+        finally:
+            listener.close()
 
 
 def _tune_garbage_collection() -> None:

@@ -12,13 +12,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -29,28 +26,13 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from app.settings_fields import BaseUrl, Headers, HostNames, HttpUrl, Listed, base_url
+
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
-
-
-def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-        raise ValueError("must look like https://host/path, without credentials")
-    return value
-
-
-def _listed(value: Any) -> Any:
-    """An environment variable holds a list as `a,b`."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Group(BaseModel):
@@ -67,6 +49,11 @@ class ServerSettings(Group):
     allow_open: bool = Field(
         False,
         description="Listen on an address other than loopback although this version has no authentication.",
+    )
+    allowed_hosts: HostNames = Field(
+        (),
+        description="Host names that callers may use beside localhost, 127.0.0.1, [::1] and server.host; "
+        "any, if this is empty and the address is not loopback.",
     )
     max_body_bytes: int = Field(
         4 * 1024 * 1024, ge=1024, description="Largest request body; beyond it the answer is 413."
@@ -127,9 +114,15 @@ class OpenAISettings(Group):
 
     vendor: Literal["openai"] = Field("openai", description="The instance speaks OpenAI's API.")
     api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
-    base_url: HttpUrl = Field("https://api.openai.com/v1", description="Everything before /chat/completions.")
+    base_url: BaseUrl = Field("https://api.openai.com/v1", description="Everything before /chat/completions.")
     organization: str | None = Field(None, description="OpenAI-Organization header.")
     project: str | None = Field(None, description="OpenAI-Project header.")
+    headers: Headers = Field(
+        default_factory=dict, description="Further headers, as a JSON object; their values count as secrets."
+    )
+    embedding_format: Literal["base64", "float"] = Field(
+        "base64", description="How vectors are asked for; some servers know only float."
+    )
     max_concurrency: int = Field(256, ge=1, description="Calls to this instance in flight at once.")
     timeout_seconds: float = Field(120.0, gt=0, description="Longest that one call may take.")
 
@@ -187,6 +180,12 @@ class EgressSettings(Group):
     )
 
 
+class VectorSettings(Group):
+    """The embedded vector database."""
+
+    cache_mib: int = Field(256, ge=1, description="Vectors that it keeps in memory.")
+
+
 class LogSettings(Group):
     """Log lines."""
 
@@ -198,10 +197,15 @@ class TelemetrySettings(Group):
     """Metrics and traces."""
 
     metrics: bool = Field(True, description="Count, and serve /metrics.")
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: HttpUrl | None = Field(
         None, description="Where spans go (OTLP over HTTP), such as http://collector:4318; none: no spans."
     )
     service_name: str = Field("llm-orchestrator", description="service.name of spans.")
+
+
+def environment() -> Mapping[str, str]:
+    """The variables of this process, for whoever has to check their names."""
+    return os.environ
 
 
 def default_providers() -> dict[str, ProviderSettings]:
@@ -225,6 +229,7 @@ class Settings(BaseSettings):
     )
     actions: ActionSettings = ActionSettings()
     egress: EgressSettings = EgressSettings()
+    vectors: VectorSettings = VectorSettings()
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -295,6 +300,6 @@ def _from_vendor_variables(openai: OpenAISettings) -> OpenAISettings:
 
 def _openai_base_url(url: str) -> str:
     try:
-        return _http_url(url)
+        return base_url(url)
     except ValueError as error:
         raise ValueError(f"OPENAI_BASE_URL {error}") from None

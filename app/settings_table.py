@@ -82,7 +82,7 @@ def _group(field: FieldInfo) -> type[BaseModel] | None:
 
 def _default(field: FieldInfo) -> str:
     value: Any = field.get_default(call_default_factory=False)
-    if value is None or field.is_required():
+    if value is None or field.is_required() or field.default_factory is not None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()

@@ -39,11 +39,17 @@ def policies_of(
     retried_by_default: bool,
     repeatable: bool,
 ) -> StepPolicies:
-    """`repeatable` is what the kind says of this step; `on_unknown` and `retry: never` overrule it."""
-    asked = document.retry if step.retry is None else step.retry
+    """`repeatable` is what the kind says of this step; `on_unknown` and `retry: never` overrule it.
+
+    The document's `retry` speaks of all steps and knows none, so it does not reach one whose repetition may
+    do harm: only what stands at the step itself does.
+    """
     if step.on_unknown is not None:
         repeatable = step.on_unknown == "retry"
-    elif asked == NEVER:
+    asked = step.retry
+    if asked is None and (repeatable or document.retry == NEVER):
+        asked = document.retry
+    if asked == NEVER and step.on_unknown is None:
         repeatable = False
     if asked is not None:
         retry = policy_of(asked)

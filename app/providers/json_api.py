@@ -23,6 +23,24 @@ LONGEST_QUOTE: Final = 300
 """Characters of a vendor's own message that are passed on."""
 
 
+BASE_URL_RULE: Final = "must look like https://host/path, without credentials or a query"
+
+
+def is_base_url(url: str) -> bool:
+    """Whether paths can be appended to it."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # looked at only when asked for
+    except ValueError:
+        return False
+    return (
+        parts.scheme in {"http", "https"}
+        and bool(parts.hostname)
+        and parts.username is None
+        and not {"?", "#"} & set(url)
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """A secret header: `prefix` and the secret make its value (`Authorization: Bearer …`)."""
@@ -43,12 +61,8 @@ class Endpoint:
     credentials: tuple[Credential, ...] = ()
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
-            raise ValueError(
-                f"the base URL of instance {self.instance!r} must look like https://host/path, "
-                "without credentials or a query"
-            )
+        if not is_base_url(self.base_url):
+            raise ValueError(f"the base URL of instance {self.instance!r} {BASE_URL_RULE}")
 
 
 class JsonApi:

@@ -57,7 +57,7 @@ class OpenAIConfig:
     """One instance, named by the operator. `max_concurrency` None means unlimited.
 
     `embedding_format` base64 costs a quarter of the bytes and half of the CPU; some servers take only
-    float.
+    float. `headers` go with every request; secret ones are cut out of whatever the server says.
     """
 
     name: str
@@ -65,7 +65,7 @@ class OpenAIConfig:
     api_key: SecretStr | None = None
     organization: str | None = None
     project: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str | SecretStr] = field(default_factory=dict, repr=False)
     timeout_seconds: float = 600.0
     max_concurrency: int | None = None
     embedding_format: Literal["base64", "float"] = "base64"
@@ -203,18 +203,22 @@ class OpenAI:
 
 
 def _endpoint(config: OpenAIConfig) -> Endpoint:
-    headers = dict(config.headers)
+    headers = {name: value for name, value in config.headers.items() if isinstance(value, str)}
+    credentials = [
+        Credential(header=name, secret=value)
+        for name, value in config.headers.items()
+        if isinstance(value, SecretStr)
+    ]
     if config.organization:
         headers["openai-organization"] = config.organization
     if config.project:
         headers["openai-project"] = config.project
-    key = config.api_key
+    if config.api_key is not None:
+        credentials.append(Credential(header="authorization", secret=config.api_key, prefix="Bearer "))
     return Endpoint(
         instance=config.name,
         base_url=config.base_url,
         timeout_seconds=config.timeout_seconds,
         headers=headers,
-        credentials=()
-        if key is None
-        else (Credential(header="authorization", secret=key, prefix="Bearer "),),
+        credentials=tuple(credentials),
     )

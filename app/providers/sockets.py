@@ -157,8 +157,19 @@ def _joined(headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers.items():
         key = name.lower()
+        if not value.isascii():
+            value = _shown(value)  # noqa: PLW2901  the rare case, out of the way of the usual one
         joined[key] = f"{joined[key]}, {value}" if key in joined else value
     return joined
+
+
+def _shown(value: str) -> str:
+    """A value that JSON can carry: aiohttp puts halves of surrogate pairs where bytes are not UTF-8."""
+    raw = value.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _translated(error: Exception) -> httpx.TransportError:  # noqa: PLR0911  a table of cases

@@ -12,6 +12,7 @@ import orjson
 from app.ports.errors import ErrorClass, PermanentError, TemporaryError
 from app.ports.http import HttpResponse
 from app.ports.retry_after import http_date, parse_retry_after
+from app.steps.charsets import decoded
 
 _TEMPORARY: Final[Mapping[int, ErrorClass]] = {
     408: "timeout",
@@ -70,9 +71,10 @@ def _retry_after(response: HttpResponse) -> float | None:
 def body_value(response: HttpResponse, *, whom: str) -> Any:
     """The body as a JSON value.
 
-    Nothing is null; JSON (by content type) is parsed; text is text in its declared charset; whatever is
-    neither is `{"base64": "…"}`. Raises `PermanentError("invalid_output")` for a body that claims to be
-    JSON and is not: the request has already done its work, and repeating it would do that twice.
+    Nothing is null; JSON (by content type) is parsed; text is text in its declared character set, if that
+    is one we read (`app.steps.charsets`); everything else is `{"base64": "…"}`. Raises
+    `PermanentError("invalid_output")` for a body that claims to be JSON and is not: the request has already
+    done its work, and repeating it would do that twice.
     """
     if not response.content:
         return None
@@ -87,10 +89,9 @@ def body_value(response: HttpResponse, *, whom: str) -> Any:
                 status=response.status,
             ) from None
     if kind.startswith("text/") or kind.endswith("+xml") or kind in _TEXTUAL or not kind:
-        try:
-            return response.content.decode(charset)
-        except (UnicodeDecodeError, LookupError):
-            pass
+        text = decoded(response.content, charset)
+        if text is not None:
+            return text
     return {"base64": base64.b64encode(response.content).decode("ascii")}
 
 

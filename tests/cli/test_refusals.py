@@ -6,9 +6,15 @@ import socket
 from pathlib import Path
 
 import pytest
+import typer
 
+from app.bootstrap import Service
+from app.cli import _built
+from app.settings import Settings
 from tests.cli.program import call
 
+NO_MODEL = {"OPENAI_API_KEY": "unused", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+"""Lets `demo` begin where the packaged models are not installed; nothing is called before the failure."""
 HELLO = """\
 name: hello
 inputs: {type: object, required: [who], properties: {who: {type: string}}}
@@ -53,6 +59,17 @@ def hello(tmp_path: Path) -> Path:
         ({"ORCHESTRATOR_CONFIG": "missing.yaml"}, "'missing.yaml' of ORCHESTRATOR_CONFIG cannot be read"),
         ({"ORCHESTRATOR_PROVIDERS__X__VENDOR": "other"}, "providers.x: vendor must be"),
         ({"ORCHESTRATOR_PROVIDERS__X__BASE_URL": "nowhere"}, "must look like https://host/path"),
+        ({"ORCHESTRATOR_PROVIDERS__X__BASE_URL": "http://h/v1?key=1"}, "without credentials or a query"),
+        ({"ORCHESTRATOR_PROVIDERS__X__BASE_URL": "http://h/v1#x"}, "without credentials or a query"),
+        ({"ORCHESTRATOR_PROVIDERS__X__BASE_URL": "http://h:99999/v1"}, "must look like https://host/path"),
+        ({"OPENAI_BASE_URL": "http://h/v1?key=1"}, "without credentials or a query"),
+        ({"ORCHESTRATOR_PROVIDERS__X__HEADERS": '{"a b": "c"}'}, "'a b' is no header that can be set"),
+        ({"ORCHESTRATOR_PROVIDERS__X__HEADERS": '{"Host": "c"}'}, "'Host' is no header that can be set"),
+        ({"ORCHESTRATOR_PROVIDERS__X__HEADERS": '{"a": "é"}'}, "must be one line of ASCII"),
+        ({"ORCHESTRATOR_PROVIDERS__X__EMBEDDING_FORMAT": "hex"}, "embedding_format"),
+        ({"ORCHESTRATOR_SERVER__ALLOWED_HOSTS": "http://a"}, "without scheme and port"),
+        ({"ORCHESTRATOR_VECTORS__CACHE_MIB": "0"}, "vectors.cache_mib"),
+        ({"ORCHESTRATOR_TELEMETRY__OTLP_ENDPOINT": "collector:4318"}, "must look like https://host/path"),
         ({"OPENAI_BASE_URL": "nowhere"}, "OPENAI_BASE_URL must look like https://host/path"),
         ({"ORCHESTRATOR_ACTIONS__WEBHOOK_URL": "ftp://x"}, "actions.webhook_url: must look like"),
     ],
@@ -124,6 +141,43 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     assert ended.code == 3
     assert "not a SQLite database" in ended.error_lines[-1]
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("name", ["serve", "run", "demo"])
+def test_a_damaged_vector_database_is_refused_in_one_line(name: str, hello: Path, tmp_path: Path) -> None:
+    (tmp_path / "vectors.db").write_text("this is no database, but long enough to be looked at" * 200)
+    arguments = {
+        "serve": ["--port", "0"],
+        "run": [str(hello), "-i", "who=Ada"],
+        "demo": ["--once", "--port", "0"],
+    }[name]
+    ended = call(
+        name, *arguments, "--data-dir", tmp_path, cwd=tmp_path, ORCHESTRATOR_LOG__LEVEL="error", **NO_MODEL
+    )
+    assert ended.code == 3
+    (line,) = ended.error_lines
+    assert "vector store's file is damaged" in line
+
+
+def test_a_demo_whose_service_cannot_start_ends_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "orchestrator.db").write_text("this is no database, but long enough to be looked at" * 200)
+    ended = call("demo", "--once", "--port", "0", "--data-dir", tmp_path, cwd=tmp_path, **NO_MODEL)
+    assert ended.code == 3
+    (line,) = ended.error_lines
+    assert "not a SQLite database" in line
+    assert "the demo stopped" not in ended.out
+
+
+def test_settings_that_do_not_work_together_are_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def build(settings: Settings) -> Service:
+        raise ValueError(f"port {settings.server.port} is cursed; choose another")
+
+    with pytest.raises(typer.Exit) as ended:
+        _built(build, Settings())
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err == "llm-orchestrator: settings: port 8000 is cursed; choose another\n"
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:

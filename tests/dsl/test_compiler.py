@@ -216,6 +216,33 @@ def test_retry_of_the_document_holds_for_steps_that_say_nothing() -> None:
 @pytest.mark.parametrize(
     ("keys", "attempts", "repeatable"),
     [
+        ({"once": True}, 1, False),
+        ({"on_unknown": "fail"}, 1, False),
+        ({"once": True, "retry": 2}, 2, False),
+        ({"once": True, "on_unknown": "retry"}, 5, True),
+        ({}, 5, True),
+    ],
+)
+def test_retry_of_the_document_reaches_no_step_whose_repetition_may_do_harm(
+    keys: dict[str, Any], attempts: int, repeatable: bool
+) -> None:
+    steps = [{"id": "a", "type": "ask", "prompt": "hi", **keys}]
+    node = compiled({"name": "x", "defaults": {"retry": 5}, "steps": steps}).plan.by_id["a"]
+    assert (node.retry.max_attempts, node.repeatable) == (attempts, repeatable)
+
+
+def test_never_of_the_document_reaches_every_step() -> None:
+    steps = [
+        {"id": "a", "type": "ask", "prompt": "hi"},
+        {"id": "b", "type": "ask", "prompt": "", "once": True},
+    ]
+    plan = compiled({"name": "x", "defaults": {"retry": "never"}, "steps": steps}).plan
+    assert [(node.retry.max_attempts, node.repeatable) for node in plan.nodes] == [(1, False)] * 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "attempts", "repeatable"),
+    [
         ({"retry": "never"}, 1, False),
         ({"retry": "never", "on_unknown": "retry"}, 1, True),
         ({"retry": 4}, 4, True),

@@ -69,6 +69,18 @@ class TestNotInstalled:
 
 @needs_embeddings
 class TestEmbeddings:
+    @pytest.mark.parametrize("missing", ["safetensors", "tokenizers"])
+    async def test_without_a_library_that_reads_its_files_it_is_not_installed(
+        self, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = importlib.util.find_spec
+        monkeypatch.setattr(
+            "app.providers.local.packages.find_spec", lambda name: None if name == missing else found(name)
+        )
+        assert not LocalModels.embeddings_available()
+        with pytest.raises(PermanentError, match="is not installed"):
+            await LocalEmbedder().embed(embedding("x"), CALL)
+
     async def test_an_unknown_model_is_not_found_and_the_right_one_named(self) -> None:
         with pytest.raises(PermanentError, match=r"'text-embedding-3-small'.*'wordllama-256'") as caught:
             await LocalEmbedder().embed(embedding("x", model="text-embedding-3-small"), CALL)

@@ -246,6 +246,19 @@ def test_a_base_url_that_cannot_work_is_refused(url: str) -> None:
         model(httpx.Response(200), base_url=url)
 
 
+async def test_a_secret_header_is_sent_and_cut_out_of_what_the_server_says(
+    question: ChatRequest, context: CallContext
+) -> None:
+    def server(request: httpx.Request) -> httpx.Response:
+        said = f"no such tenant: {request.headers['x-gateway-key']}"
+        return httpx.Response(400, json={"error": {"message": said}})
+
+    adapter = model(server, headers={"X-Gateway-Key": SecretStr(CANARY)})
+    with pytest.raises(PermanentError, match=r"no such tenant: \[secret\]") as failed:
+        await adapter.complete(question, context)
+    assert CANARY not in str(failed.value)
+
+
 def test_no_repr_shows_the_key() -> None:
     config = OpenAIConfig(name="main", api_key=SecretStr(CANARY), headers={"x-gateway-key": CANARY})
     assert CANARY not in repr(config)

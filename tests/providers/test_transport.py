@@ -7,6 +7,7 @@ import sys
 import time
 
 import httpx
+import orjson
 import psutil
 import pytest
 
@@ -229,3 +230,20 @@ async def test_the_http_libraries_are_not_loaded_with_the_registry() -> None:
     code = "import sys, app.providers.registry; sys.exit(any(m in sys.modules for m in ('httpx', 'aiohttp')))"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     assert await process.wait() == 0
+
+
+async def test_headers_that_are_not_utf_8_are_text_all_the_same(transport: Transport) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nX-Old: caf\xe9\r\nX-New: caf\xc3\xa9\r\nX-Both: \xff, \xc3\xa9\r\n"
+        writer.write(head + b"Content-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        call = Call(method="POST", url=f"http://127.0.0.1:{port}/", who="h", timeout_seconds=5)
+        got = await transport.exchange(call)
+    assert got.headers["x-old"] == "café"
+    assert got.headers["x-new"] == "café"
+    orjson.dumps(dict(got.headers))

@@ -14,6 +14,7 @@ import pytest
 
 from app.ports.errors import AlreadyExists, Fenced, StoreError, StoreUnavailable
 from app.ports.runs import JournalRow, RunRow, StatusChange
+from app.stores.sql import sqlite
 from app.stores.sql.schema import DATABASE_FILE
 from app.stores.sql.session import CHECKPOINT_PAGES
 from app.stores.sql.sqlite import SqliteStore
@@ -107,6 +108,40 @@ async def test_a_check_is_answered_from_memory_within_a_second(store: SqliteStor
     await store.check()
     with full_disk(store):
         await store.check()
+
+
+async def test_callers_who_give_up_on_a_check_leave_one_write_behind(store: SqliteStore) -> None:
+    hold = threading.Event()
+    hanging = asyncio.ensure_future(store._writer.run(lambda _: hold.wait(30)))
+    await asyncio.sleep(0)
+    try:
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(store.check(), 0.01)
+        assert store.waiting == 2
+    finally:
+        hold.set()
+    await store.check()
+    await hanging
+    assert store.waiting == 0
+
+
+async def test_a_check_of_a_hanging_disk_says_so_and_adds_no_write(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECK_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(sqlite, "CHECK_EVERY_SECONDS", 0.0)
+    hold = threading.Event()
+    hanging = asyncio.ensure_future(store._writer.run(lambda _: hold.wait(30)))
+    await asyncio.sleep(0)
+    try:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="check the volume"):
+                await store.check()
+        assert store.waiting == 2
+    finally:
+        hold.set()
+    await hanging
 
 
 @pytest.mark.parametrize(

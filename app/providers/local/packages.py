@@ -36,7 +36,7 @@ def embedding_files() -> EmbeddingFiles:
     folder = _folder("wordllama")
     weights = _only(folder, "weights/*_256.safetensors")
     tokenizer = _only(folder, "tokenizers/*_tokenizer_config.json")
-    if weights is None or tokenizer is None or find_spec("tokenizers") is None:
+    if weights is None or tokenizer is None or not all(map(find_spec, ("safetensors", "tokenizers"))):
         raise _missing(EMBEDDING_MODEL, _INSTALL)
     return EmbeddingFiles(weights, tokenizer)
 

@@ -1,0 +1,64 @@
+"""Types of single settings: what a URL, a list or a header has to look like. Messages say what to write."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_settings import NoDecode
+
+from app.providers.json_api import BASE_URL_RULE, is_base_url
+
+HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
+HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+OWN_HEADERS: Final = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "expect", "host"}
+    | {"te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""What the HTTP client and the adapters say themselves."""
+
+
+def base_url(value: str) -> str:
+    """A URL that paths can be appended to. Raises `ValueError`."""
+    if not is_base_url(value):
+        raise ValueError(BASE_URL_RULE)
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    _ = parts.port  # raises for one that is none
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ValueError("must look like https://host/path, without credentials")
+    return value
+
+
+def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, secret in value.items():
+        if not HEADER_NAME.fullmatch(name) or name.lower() in OWN_HEADERS:
+            raise ValueError(f"{name!r} is no header that can be set")
+        if not HEADER_VALUE.fullmatch(secret.get_secret_value()):
+            raise ValueError(f"the value of {name!r} must be one line of ASCII text")
+    return value
+
+
+def _host_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value:
+        if not HOST_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} must be a host name or an address, without scheme and port")
+    return value
+
+
+def _listed(value: Any) -> Any:
+    """An environment variable holds a list as `a,b`."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+BaseUrl = Annotated[str, AfterValidator(base_url)]
+Headers = Annotated[dict[str, SecretStr], AfterValidator(_headers)]
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_host_names)]
