@@ -46,6 +46,7 @@ from app.providers.registry import Providers, connect
 from app.providers.transport import Transport
 from app.security.egress import EgressPolicy
 from app.security.redaction import Redactor
+from app.services.definitions import Definitions
 from app.services.idempotency import Idempotency
 from app.services.runs import RunService
 from app.services.workflows import WorkflowService
@@ -249,6 +250,7 @@ class _Wiring:
     def _api(self) -> ApiServices:
         closing = asyncio.Event()
         idempotency = Idempotency(self.store.idempotency, self.clock)
+        definitions = Definitions(self.store.runs, self.catalog)
         memory = self.settings.server.max_memory_mib
         return ApiServices(
             runs=RunService(
@@ -257,10 +259,15 @@ class _Wiring:
                 engine=self.engine,
                 clock=self.clock,
                 idempotency=idempotency,
+                definitions=definitions,
                 closing=closing,
             ),
             workflows=WorkflowService(
-                store=self.store, catalog=self.catalog, clock=self.clock, idempotency=idempotency
+                store=self.store,
+                catalog=self.catalog,
+                clock=self.clock,
+                idempotency=idempotency,
+                definitions=definitions,
             ),
             probes=Probes(
                 loop_lag_seconds=self.lag.since_last_tick,

@@ -130,10 +130,10 @@ def receipt_of(history: History) -> CancelReceipt:
     """What a cancellation of this run meets right now."""
     plan = history.state.plan
     flying = [path for path, _ in in_flight(history.state)]
-    billed = [step.billing for step in history.steps.values() if step.billing]
+    input_tokens, output_tokens = history.billed_tokens()
     return CancelReceipt(
         calls_aborted=flying,
         unknown_effects=[path for path in flying if not plan.by_id[path].repeatable],
-        input_tokens=sum(bill.get("input_tokens") or 0 for bill in billed),
-        output_tokens=sum(bill.get("output_tokens") or 0 for bill in billed),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
     )

@@ -80,6 +80,14 @@ class History:
         """The status as the API names it."""
         return _RUN_STATUSES[self.state.phase]
 
+    def billed_tokens(self) -> tuple[int, int]:
+        """Tokens in and out that the completed steps were billed for."""
+        bills = [step.billing for step in self.steps.values() if step.billing]
+        return (
+            sum(bill.get("input_tokens") or 0 for bill in bills),
+            sum(bill.get("output_tokens") or 0 for bill in bills),
+        )
+
     def apply(self, event: e.Event, data: Mapping[str, Any] | None = None) -> None:
         """Fold one event and its data in. Raises `InvalidTransition` and changes nothing if it cannot be."""
         evolve(self.state, event)

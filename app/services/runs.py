@@ -85,13 +85,13 @@ class RunService:
         clock: Clock,
         idempotency: Idempotency,
         closing: asyncio.Event,
-        definitions: Definitions | None = None,
+        definitions: Definitions,
         new_id: Callable[[], str] = new_run_id,
     ) -> None:
         self._store = store
         self._engine = engine
         self._catalog = catalog
-        self._definitions = definitions or Definitions(store.runs, catalog)
+        self._definitions = definitions
         self._loader = RunLoader(store, catalog)
         self._clock = clock
         self._idempotency = idempotency

@@ -123,7 +123,7 @@ def run_view(row: RunRow, workflow: CompiledWorkflow, history: History) -> RunVi
         finished_at=history.ended_at,
         parent_run_id=row.parent_run_id,
     )
-    bills = [step.billing for step in history.steps.values() if step.billing]
+    input_tokens, output_tokens = history.billed_tokens()
     states = history.state.steps
     return RunView(
         summary=summary,
@@ -133,8 +133,8 @@ def run_view(row: RunRow, workflow: CompiledWorkflow, history: History) -> RunVi
         failure=history.failure,
         failed_path=history.failed_path,
         cancel_reason=history.cancel_reason,
-        input_tokens=sum(bill.get("input_tokens") or 0 for bill in bills),
-        output_tokens=sum(bill.get("output_tokens") or 0 for bill in bills),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         steps=[
             _step_view(workflow.steps[path], state, history.steps.get(path)) for path, state in states.items()
         ],

@@ -51,11 +51,11 @@ class WorkflowService:
         catalog: Catalog,
         clock: Clock,
         idempotency: Idempotency,
-        definitions: Definitions | None = None,
+        definitions: Definitions,
     ) -> None:
         self._store = store
         self._catalog = catalog
-        self._definitions = definitions or Definitions(store.runs, catalog)
+        self._definitions = definitions
         self._clock = clock
         self._idempotency = idempotency
 
