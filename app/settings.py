@@ -82,7 +82,7 @@ class ServerSettings(Group):
 class RunSettings(Group):
     """Bounds on runs."""
 
-    max_active: int = Field(1000, ge=1, description="Runs in memory at once; the rest wait in the store.")
+    max_active: int = Field(2000, ge=1, description="Runs in memory at once; the rest wait in the store.")
     max_pending: int = Field(
         10_000, ge=0, description="Runs that may wait; beyond it a submission gets 429 with Retry-After."
     )

@@ -54,7 +54,7 @@ TERMINAL_TYPES = frozenset(kind.__name__ for kind in e.TERMINAL)
 class EngineLimits:
     """Bounds of one process."""
 
-    max_active_runs: int = 1000
+    max_active_runs: int = 2000
     max_pending_runs: int = 10_000
     poll_seconds: float = 1.0
     """How often a standby tries the lock, and an executor looks for runs that others accepted."""

@@ -33,6 +33,7 @@ from tests.service_process import ServiceProcess
 from tests.simulator.process import start_simulator
 
 console = Console(width=150)
+MANY = 1000
 
 
 def compare(simulator: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -40,7 +41,9 @@ def compare(simulator: str, folder: Path, args: argparse.Namespace) -> list[dict
     rows = []
     for name in args.workloads:
         for concurrency in args.concurrency:
-            load = Load(concurrency=concurrency, seconds=args.seconds)
+            # A thousand at once take more than a second each: a short window would hold hardly any.
+            seconds = args.seconds * (3 if concurrency >= MANY else 1)
+            load = Load(concurrency=concurrency, seconds=seconds, warmup=seconds / 3)
             bare = floor("bare", simulator, name, load)
             durable = floor("durable", simulator, name, load)
             with bare_fastapi(simulator, name) as (url, pid):

@@ -43,7 +43,7 @@ async def measure(
             at = time.perf_counter()
             good = await once()
             now = time.perf_counter()
-            if at >= begin and (now <= end or limit):
+            if begin <= now and (now <= end or limit):
                 if good:
                     latencies.append(now - at)
                 else:
