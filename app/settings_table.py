@@ -44,14 +44,19 @@ def unknown_variable(environment: Mapping[str, str]) -> str | None:
 
     Within a group pydantic-settings refuses unknown names itself; it passes over names whose first word
     is no group. Other programs may own variables with this prefix (Kubernetes does, for a service of that
-    name), so one is only taken for a setting if it has the separator of groups or lacks just its group.
+    name), so one is only taken for a setting if it has the separator of groups, lacks just its group, or is
+    one but for its underscores.
     """
     known = [name for name, _, _ in _rows(Settings, (PREFIX,))]
+    bare = {name.replace("_", ""): name for name in known}
     for variable, value in environment.items():
         first, separator, _ = variable.upper().removeprefix(f"{PREFIX}_").partition("__")
         if not variable.upper().startswith(f"{PREFIX}_") or first.lower() in Settings.model_fields:
             continue
         grouped = next((name for name in known if name.endswith(f"__{first}")), None)
+        meant = bare.get(variable.upper().replace("_", ""))
+        if meant:
+            return f"{variable} is no setting; did you mean {meant}?"
         if grouped and not separator and not value.startswith("tcp://"):
             return f"{variable} is no setting; did you mean {grouped}?"
         if separator:

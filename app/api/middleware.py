@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 import uuid_utils
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.callers import Callers
@@ -76,6 +77,11 @@ class Guarded:
 
         try:
             await self.app(scope, receive, send_noting)
+        except ClientDisconnect:
+            log.info("request.abandoned", method=scope["method"], path=scope["path"])
+            if not started:
+                detail = "the body ended before its Content-Length; send all of it"
+                await problem_response(plain_refusal(400, detail), scope)(scope, receive, send)
         except Exception:
             log.exception("request.crashed", method=scope["method"], path=scope["path"])
             if started:

@@ -33,7 +33,7 @@ def readiness_checks(
     async def has_a_role() -> str | None:
         role = engine.stats().role
         if role == "stopped":
-            raise NotReady("the engine is not running; look for the reason in the log")
+            raise NotReady("the engine takes no runs: the process is shutting down, or its log says why")
         return role
 
     async def has_room() -> str | None:

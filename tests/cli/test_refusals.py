@@ -54,6 +54,8 @@ def hello(tmp_path: Path) -> Path:
         ({"ORCHESTRATOR_SERVER__PROT": "1"}, "server.prot: there is no such setting"),
         ({"ORCHESTRATOR_SEVER__PORT": "1"}, "ORCHESTRATOR_SEVER__PORT is no setting"),
         ({"ORCHESTRATOR_PORT": "9000"}, "did you mean ORCHESTRATOR_SERVER__PORT?"),
+        ({"ORCHESTRATOR_SERVER_PORT": "9000"}, "did you mean ORCHESTRATOR_SERVER__PORT?"),
+        ({"ORCHESTRATOR_DATADIR": "x"}, "did you mean ORCHESTRATOR_DATA_DIR?"),
         ({"ORCHESTRATOR_SERVER__PORT": "99999"}, "server.port"),
         ({"ORCHESTRATOR_SERVER__HOST": "192.0.2.1"}, "ORCHESTRATOR_SERVER__ALLOW_OPEN=true"),
         ({"ORCHESTRATOR_CONFIG": "missing.yaml"}, "'missing.yaml' of ORCHESTRATOR_CONFIG cannot be read"),
