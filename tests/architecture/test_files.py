@@ -55,7 +55,11 @@ def documents() -> list[Path]:
 
 @pytest.mark.parametrize(
     "text",
-    ["https://files." + "python" + "hosted.org/x", "--index-url http://mirror/simple", "image: ghcr" + ".io/x/y"],
+    [
+        "https://files." + "python" + "hosted.org/x",
+        "--index-url http://mirror/simple",
+        "image: ghcr" + ".io/x/y",
+    ],
 )
 def test_a_registry_is_recognised(text: str) -> None:
     assert REGISTRIES.search(text)
