@@ -121,7 +121,7 @@ def _tune_garbage_collection() -> None:
     """Collect cycles less often, and never walk what was there at the start.
 
     Thousands of runs in flight are hundreds of thousands of live objects and hardly any garbage in
-    cycles; at the default thresholds a tenth of the CPU under load went into walking them.
+    cycles; the default thresholds walk them again and again.
     """
     gc.collect()
     gc.freeze()

@@ -42,7 +42,7 @@ class Terms:
 
 
 async def _terms(request: Request) -> Terms:
-    """Read by hand: declared, four parameters that are seldom sent cost a tenth of a millisecond."""
+    """Read by hand: declared, four parameters that are seldom sent cost some 60 µs."""
     headers, query = request.headers, request.query_params
     prefer = _PREFER.read(headers.get("prefer"))
     wait = _WAIT.read(query.get("wait"))
