@@ -21,9 +21,7 @@ VERSION: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")
 
 LATER_WORKFLOW_KEYS: Final = frozenset({"concurrency", "budget", "on_failure", "finally"})
 LATER_STEP_KEYS: Final = frozenset({"cache"})
-LATER_KINDS: Final = frozenset(
-    {"rerank", "branch", "parallel", "map", "loop", "workflow", "wait", "approval"}
-)
+LATER_KINDS: Final = frozenset({"branch", "parallel", "map", "loop", "workflow", "wait", "approval"})
 """Words of the language that this version cannot carry out yet."""
 
 MAX_TIMEOUT_SECONDS: Final = 30 * 24 * 3600

@@ -1,4 +1,4 @@
-"""What the steps need of model vendors: chat and embeddings, free of any vendor's words.
+"""What the steps need of model vendors: chat, embeddings and reranking, free of any vendor's words.
 
 Adapters in `app.providers` implement these Protocols; wrappers (limits, metrics, tracing) wrap them.
 Every method raises `PermanentError` or `TemporaryError` of `app.ports.errors` and nothing else,
@@ -124,4 +124,42 @@ class Embedder(Protocol):
 
     async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
         """Embed at most `max_batch` texts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankRequest:
+    """Texts to order by how well they answer `query`. `top_n` None asks for all of them."""
+
+    model: str
+    query: str
+    documents: Sequence[str]
+    top_n: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedDocument:
+    """One document's place: `index` is its position in the request, a higher `score` is better."""
+
+    index: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankResult:
+    """The best documents, best first, each at most once; `top_n` of them, or all there are."""
+
+    ranking: Sequence[RankedDocument]
+    model: str
+    usage: Usage
+
+
+class Reranker(Protocol):
+    """A vendor's reranking endpoint, for all of its models. Scores compare within one answer only."""
+
+    max_documents: int
+    """Documents the vendor takes in one call."""
+
+    async def rerank(self, request: RerankRequest, context: CallContext) -> RerankResult:
+        """Rank at most `max_documents` texts."""
         ...

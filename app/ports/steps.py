@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.ports.http import HttpClient
-from app.ports.models import CallContext, ChatModel, Embedder, Usage
+from app.ports.models import CallContext, ChatModel, Embedder, Reranker, Usage
 from app.ports.vectors import VectorStore
 
 
@@ -45,6 +45,8 @@ class Services(Protocol):
     def chat(self, provider: str) -> ChatModel: ...
 
     def embedder(self, provider: str) -> Embedder: ...
+
+    def reranker(self, provider: str) -> Reranker: ...
 
     def vectors(self, database: str) -> VectorStore: ...
 

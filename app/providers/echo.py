@@ -24,6 +24,9 @@ from app.ports.models import (
     EmbedRequest,
     EmbedResult,
     Message,
+    RankedDocument,
+    RerankRequest,
+    RerankResult,
     Usage,
 )
 
@@ -45,9 +48,10 @@ class EchoConfig:
 
 
 class Echo:
-    """`ChatModel` and `Embedder`. A token is a word."""
+    """`ChatModel`, `Embedder` and `Reranker`. A token is a word."""
 
     max_batch: int = 2048
+    max_documents: int = 10_000
 
     def __init__(self, config: EchoConfig) -> None:
         self._name = config.name
@@ -81,6 +85,18 @@ class Echo:
             vectors=[_vector(text, dimensions) for text in request.texts],
             model=request.model,
             usage=Usage(input_tokens=sum(_count(text) for text in request.texts)),
+        )
+
+    async def rerank(self, request: RerankRequest, context: CallContext) -> RerankResult:
+        """By the part of the query's words that a document has: 0 to 1, equal ones in their order."""
+        await self._wait_or_fail(request.model, context)
+        wanted = _words(request.query)
+        scores = [len(wanted & _words(text)) / max(len(wanted), 1) for text in request.documents]
+        best = sorted(range(len(scores)), key=lambda index: -scores[index])
+        return RerankResult(
+            ranking=[RankedDocument(index=index, score=scores[index]) for index in best[: request.top_n]],
+            model=request.model,
+            usage=Usage(input_tokens=sum(map(_count, [request.query, *request.documents]))),
         )
 
     async def _wait_or_fail(self, model: str, context: CallContext) -> None:
@@ -123,6 +139,10 @@ def _text(message: Message) -> str:
     if isinstance(message.content, str):
         return message.content
     return "".join(str(part.get("text", "")) for part in message.content)
+
+
+def _words(text: str) -> set[str]:
+    return set(_TOKEN.findall(text.lower()))
 
 
 def _count(text: str) -> int:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from app.observability.tracing import Tracer
-from app.ports.models import ChatModel, Embedder
+from app.ports.models import ChatModel, Embedder, Reranker
 from app.providers.echo import Echo, EchoConfig
-from app.providers.limits import LimitedChat, LimitedEmbedder
+from app.providers.limits import LimitedChat, LimitedEmbedder, LimitedReranker
 from app.providers.local.models import LocalModels
-from app.providers.metered import CallRecorder, Meter, MeteredChat, MeteredEmbedder
+from app.providers.metered import CallRecorder, Meter, MeteredChat, MeteredEmbedder, MeteredReranker
 from app.providers.openai import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 
@@ -44,7 +44,7 @@ class InstanceConfig(Protocol):
 
     @property
     def max_concurrency(self) -> int | None:
-        """Calls at once, chat and embeddings together where both go to the vendor."""
+        """Calls at once, of all sorts together where they go to the vendor."""
         ...
 
 
@@ -59,8 +59,9 @@ class Instance:
     name: str
     chat: ChatModel | None = None
     embedder: Embedder | None = None
+    reranker: Reranker | None = None
     embeds_in_process: bool = False
-    """Whether embedding calls nobody and therefore takes no slot."""
+    """Whether embedding and reranking call nobody and therefore take no slot."""
     aclose: Callable[[], Awaitable[None]] = _nothing_to_close
 
 
@@ -72,7 +73,7 @@ def _openai(config: OpenAIConfig, transport: Transport) -> Instance:
 def _echo(config: EchoConfig, transport: Transport) -> Instance:
     del transport  # it stays offline
     adapter = Echo(config)
-    return Instance(name=config.name, chat=adapter, embedder=adapter)
+    return Instance(name=config.name, chat=adapter, embedder=adapter, reranker=adapter)
 
 
 def _local(config: LocalConfig, transport: Transport) -> Instance:
@@ -82,6 +83,7 @@ def _local(config: LocalConfig, transport: Transport) -> Instance:
         name=config.name,
         chat=models.chat(),
         embedder=models.embedder(),
+        reranker=models.reranker(),
         embeds_in_process=True,
         aclose=models.close,
     )
@@ -109,9 +111,12 @@ def build_instance(
     meter = Meter(bare.name, recorder, tracer)
     chat: ChatModel | None = MeteredChat(bare.chat, meter) if bare.chat else None
     embedder: Embedder | None = MeteredEmbedder(bare.embedder, meter) if bare.embedder else None
+    reranker: Reranker | None = MeteredReranker(bare.reranker, meter) if bare.reranker else None
     if limit is not None:
         slots = asyncio.Semaphore(limit)
         chat = LimitedChat(chat, slots) if chat else None
         if embedder and not bare.embeds_in_process:
             embedder = LimitedEmbedder(embedder, slots)
-    return Instance(name=bare.name, chat=chat, embedder=embedder, aclose=bare.aclose)
+        if reranker and not bare.embeds_in_process:
+            reranker = LimitedReranker(reranker, slots)
+    return Instance(name=bare.name, chat=chat, embedder=embedder, reranker=reranker, aclose=bare.aclose)

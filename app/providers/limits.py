@@ -1,6 +1,6 @@
 """At most so many calls at once to an instance; the others wait in the order they came.
 
-A wrapper around `ChatModel` and `Embedder`. Both of an instance share one `Slots`, because the vendor
+A wrapper around the ports of `app.ports.models`. All of an instance share one `Slots`, because the vendor
 counts them together. A stream holds its slot until it ends. Time spent waiting belongs to the attempt's
 own timeout.
 """
@@ -19,6 +19,9 @@ from app.ports.models import (
     Embedder,
     EmbedRequest,
     EmbedResult,
+    Reranker,
+    RerankRequest,
+    RerankResult,
 )
 from app.providers.streams import ended
 
@@ -59,3 +62,17 @@ class LimitedEmbedder:
         """See `Embedder`."""
         async with self._slots:
             return await self._inner.embed(request, context)
+
+
+class LimitedReranker:
+    """A `Reranker` whose calls wait for a slot."""
+
+    def __init__(self, inner: Reranker, slots: Slots) -> None:
+        self._inner = inner
+        self._slots = slots
+        self.max_documents = inner.max_documents
+
+    async def rerank(self, request: RerankRequest, context: CallContext) -> RerankResult:
+        """See `Reranker`."""
+        async with self._slots:
+            return await self._inner.rerank(request, context)

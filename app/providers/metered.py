@@ -1,4 +1,4 @@
-"""Counts and traces calls to models. A wrapper around `ChatModel` and `Embedder`.
+"""Counts and traces calls to models. A wrapper around the ports of `app.ports.models`.
 
 Labels are the instance's name and the model that was asked for; the status is `success`, the error's
 class, or `cancelled`. Nothing of prompts and answers goes anywhere.
@@ -24,6 +24,9 @@ from app.ports.models import (
     Embedder,
     EmbedRequest,
     EmbedResult,
+    Reranker,
+    RerankRequest,
+    RerankResult,
     Usage,
 )
 from app.providers.streams import ended
@@ -150,6 +153,23 @@ class MeteredEmbedder:
         """See `Embedder`."""
         with self._meter.call("embeddings", request.model) as span:
             result = await self._inner.embed(request, context)
+            span.answered(model=result.model, usage=result.usage)
+            self._meter.billed(request.model, result.usage)
+        return result
+
+
+class MeteredReranker:
+    """A `Reranker` whose calls are observed."""
+
+    def __init__(self, inner: Reranker, meter: Meter) -> None:
+        self._inner = inner
+        self._meter = meter
+        self.max_documents = inner.max_documents
+
+    async def rerank(self, request: RerankRequest, context: CallContext) -> RerankResult:
+        """See `Reranker`."""
+        with self._meter.call("rerank", request.model) as span:
+            result = await self._inner.rerank(request, context)
             span.answered(model=result.model, usage=result.usage)
             self._meter.billed(request.model, result.usage)
         return result

@@ -9,7 +9,7 @@ from typing import TypeVar
 from app.observability.tracing import Tracer
 from app.ports.errors import PermanentError
 from app.ports.http import HttpClient
-from app.ports.models import ChatModel, Embedder
+from app.ports.models import ChatModel, Embedder, Reranker
 from app.ports.vectors import VectorStore
 from app.providers.checked_http import CheckedHttp, OperatorHttp
 from app.providers.instances import Instance, InstanceConfig, build_instance
@@ -46,6 +46,9 @@ class Providers:
         self._embedders = {
             name: it.embedder for name, it in self._instances.items() if it.embedder is not None
         }
+        self._rerankers = {
+            name: it.reranker for name, it in self._instances.items() if it.reranker is not None
+        }
         self._vectors = dict(vectors)
         self._transports = tuple(transports)
 
@@ -60,6 +63,11 @@ class Providers:
         return tuple(self._embedders)
 
     @property
+    def reranker_names(self) -> tuple[str, ...]:
+        """Instances that rerank."""
+        return tuple(self._rerankers)
+
+    @property
     def vector_names(self) -> tuple[str, ...]:
         """Vector databases."""
         return tuple(self._vectors)
@@ -71,6 +79,10 @@ class Providers:
     def embedder(self, provider: str) -> Embedder:
         """See `Services`."""
         return _named(provider, self._embedders, "embedding provider")
+
+    def reranker(self, provider: str) -> Reranker:
+        """See `Services`."""
+        return _named(provider, self._rerankers, "reranking provider")
 
     def vectors(self, database: str) -> VectorStore:
         """See `Services`."""

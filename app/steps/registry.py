@@ -10,6 +10,7 @@ from app.steps.embed import EmbedKind
 from app.steps.http import HttpKind
 from app.steps.kind import StepKind
 from app.steps.llm import LlmKind
+from app.steps.rerank import RerankKind
 from app.steps.transform import TransformKind
 from app.steps.vector_delete import VectorDeleteKind
 from app.steps.vector_search import VectorSearchKind
@@ -18,6 +19,7 @@ from app.steps.vector_upsert import VectorUpsertKind
 STEP_KINDS: Final[Mapping[str, StepKind]] = {
     "llm": LlmKind(),
     "embed": EmbedKind(),
+    "rerank": RerankKind(),
     "vector_search": VectorSearchKind(),
     "vector_upsert": VectorUpsertKind(),
     "vector_delete": VectorDeleteKind(),

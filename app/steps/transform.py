@@ -20,6 +20,7 @@ from app.steps.kind import RENDERED, Scope, StepConfig, Templated, is_template
 from app.steps.suggest import did_you_mean
 from app.steps.transforms.function import Transform
 from app.steps.transforms.registry import TRANSFORMS
+from app.steps.transforms.workbench import Workbench, is_long
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _ROOTS: Final = frozenset({"inputs", "input", "outputs", "steps"})
@@ -76,6 +77,9 @@ class TransformKind(BaseKind):
     expressions: ClassVar[frozenset[str]] = frozenset({"expression"})
     retried_by_default: ClassVar[bool] = False
 
+    def __init__(self) -> None:
+        self._workbench = Workbench()
+
     def normalise(self, config: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
         """Make `inputs` a list, and templates of the names in it that exist."""
         if config.get("inputs") is None:
@@ -108,7 +112,7 @@ class TransformKind(BaseKind):
             yield from _parameter_problems(config, transform)
 
     async def execute(self, config: TransformConfig, context: StepContext) -> StepOutcome:
-        """Compute, in the calling task: the functions are linear and their results bounded."""
+        """Compute: in the calling task where that is short, in a thread where it may be long."""
         if config.function is None:
             return StepOutcome(outputs={"result": config.expression})
         transform = TRANSFORMS.get(config.function)
@@ -119,8 +123,12 @@ class TransformKind(BaseKind):
         except ValidationError as error:
             complaint = _complaint(config.function, error.errors()[0])
             raise PermanentError("invalid_config", complaint) from None
+        inputs = config.arguments
         try:
-            result = transform.apply(config.arguments, parameters)
+            result = await self._workbench.do(
+                lambda: transform.apply(inputs, parameters),
+                long=not transform.linear or is_long([inputs, config.merged]),
+            )
         except RecursionError:
             raise PermanentError(
                 "too_large", f"the data are nested too deep for {config.function!r}"

@@ -65,7 +65,7 @@ HEAD = "name: x\nsteps:\n- {id: search_docs, type: ask, prompt: hi, output: [fou
                 f"the kind {kind!r} is not supported by this version",
                 "remove it, or wait for a version that has it",
             )
-            for kind in ("branch", "parallel", "map", "loop", "workflow", "wait", "approval", "rerank")
+            for kind in ("branch", "parallel", "map", "loop", "workflow", "wait", "approval")
         ),
         (
             "- {id: b, type: tell, cache: {ttl_seconds: 1}}",

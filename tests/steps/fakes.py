@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import pytest
+
 from app.ports.errors import CallError, PermanentError
 from app.ports.http import HttpClient, HttpRequest, HttpResponse
 from app.ports.models import (
@@ -18,11 +20,16 @@ from app.ports.models import (
     Embedder,
     EmbedRequest,
     EmbedResult,
+    RankedDocument,
+    Reranker,
+    RerankRequest,
+    RerankResult,
     Usage,
 )
 from app.ports.steps import Services, StepContext, StepOutcome
 from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorRecord, VectorStore
 from app.steps.kind import RENDERED, StepKind
+from app.steps.transforms.registry import TRANSFORMS
 
 T = TypeVar("T")
 CALL = CallContext(run_id="run-1", path="step", attempt=1, idempotency_key="key-1", timeout_seconds=5.0)
@@ -116,6 +123,25 @@ def vector_of(text: str) -> list[float]:
 
 
 @dataclass
+class FakeReranker:
+    """Scores a document with the length of its text, and answers in the order it was asked."""
+
+    max_documents: int = 100
+    ranking: Sequence[RankedDocument] | None = None
+    """The answer to everything, where a test wants its own."""
+    requests: list[RerankRequest] = field(default_factory=list)
+
+    async def rerank(self, request: RerankRequest, context: CallContext) -> RerankResult:
+        self.requests.append(request)
+        scored = [
+            RankedDocument(index=index, score=float(len(text)))
+            for index, text in enumerate(request.documents)
+        ]
+        ranking = scored if self.ranking is None else self.ranking
+        return RerankResult(ranking=ranking, model="ranker-1", usage=Usage(input_tokens=len(scored)))
+
+
+@dataclass
 class FakeVectors:
     """Returns `hits` and counts; records every call as `(name, arguments)`."""
 
@@ -191,6 +217,7 @@ class FakeServices:
     action_webhook: str | None = None
     chat_model: ChatModel = field(default_factory=FakeChat)
     embeddings: Embedder = field(default_factory=FakeEmbedder)
+    ranker: Reranker = field(default_factory=FakeReranker)
     database: VectorStore = field(default_factory=FakeVectors)
 
     def chat(self, provider: str) -> ChatModel:
@@ -198,6 +225,9 @@ class FakeServices:
 
     def embedder(self, provider: str) -> Embedder:
         return _known(provider, self.embeddings)
+
+    def reranker(self, provider: str) -> Reranker:
+        return _known(provider, self.ranker)
 
     def vectors(self, database: str) -> VectorStore:
         return _known(database, self.database)
@@ -232,6 +262,19 @@ def problems(kind: StepKind, document: Mapping[str, Any]) -> dict[str, str]:
     """What `check` finds in a document: pointer to detail and hint."""
     config = kind.config_model.model_validate(dict(document))
     return {problem.pointer: f"{problem.detail} - {problem.hint}" for problem in kind.check(config)}
+
+
+def apply(function: str, *inputs: Any, **parameters: Any) -> Any:
+    """What a transform function makes of inputs."""
+    transform = TRANSFORMS[function]
+    return transform.apply(list(inputs), transform.parameters.model_validate(parameters, context=RENDERED))
+
+
+def refusal(function: str, *inputs: Any, **parameters: Any) -> PermanentError:
+    """The error with which a transform function refuses inputs."""
+    with pytest.raises(PermanentError) as refused:
+        apply(function, *inputs, **parameters)
+    return refused.value
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -49,6 +50,10 @@ def test_a_misspelt_parameter_is_refused_where_it_stands() -> None:
     [
         ({"function": "chunk", "size": 0}, "/size"),
         ({"function": "chunk", "parameters": {"size": 10, "overlap": 6}}, ""),
+        ({"function": "chunk", "overlap": 501}, ""),
+        ({"function": "chunk", "by": "tokens", "overlap": 126}, ""),
+        ({"function": "chunk", "by": "words"}, "/by"),
+        ({"function": "chunk", "border": "line"}, "/border"),
         ({"function": "sort", "parameters": {"order": "up"}}, "/parameters/order"),
         ({"function": "regex"}, ""),
         ({"function": "regex", "pattern": "("}, ""),
@@ -56,6 +61,17 @@ def test_a_misspelt_parameter_is_refused_where_it_stands() -> None:
         ({"function": "filter", "operator": "gt"}, ""),
         ({"function": "pick", "keys": "a"}, "/keys"),
         ({"function": "map", "key": "a", "fields": {"b": "c"}}, ""),
+        ({"function": "omit", "keys": []}, "/keys"),
+        ({"function": "rename", "keys": ["a"]}, "/keys"),
+        ({"function": "get"}, ""),
+        ({"function": "limit", "count": -1}, "/count"),
+        ({"function": "group_by"}, ""),
+        ({"function": "batch", "size": 0}, "/size"),
+        ({"function": "aggregate", "operation": "mean"}, "/operation"),
+        ({"function": "vote", "quorum": 1.5}, "/quorum"),
+        ({"function": "replace", "search": ""}, "/search"),
+        ({"function": "extract", "what": "yaml"}, "/what"),
+        ({"function": "extract", "what": "json", "language": "python"}, ""),
     ],
 )
 def test_wrong_parameters_are_refused(document: dict[str, Any], place: str) -> None:
@@ -113,6 +129,36 @@ def test_an_expression_stands_alone_and_is_text() -> None:
     assert set(problems(kind, {"expression": "1", "inputs": ["{{ a }}"], "key": "x"})) == {"/inputs", "/key"}
     assert set(problems(kind, {"expression": 5})) == {"/expression"}
     assert problems(kind, {"expression": "steps.a.hits | length"}) == {}
+
+
+def test_parameters_that_are_templates_wait_for_their_values() -> None:
+    document = {"function": "chunk", "inputs": ["{{ x }}"], "by": "{{ b }}", "size": "{{ s }}", "overlap": 9}
+
+    assert problems(TransformKind(), document) == {}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"function": "sort", "inputs": [list(range(50_000, 0, -1))]},
+        {"function": "chunk", "inputs": ["One sentence. " * 50_000]},
+        {"function": "regex", "inputs": ["aaa"], "pattern": "a"},
+    ],
+)
+async def test_the_event_loop_goes_on_while_much_data_is_reshaped(document: dict[str, Any]) -> None:
+    step = asyncio.create_task(run(TransformKind(), document))
+    await asyncio.sleep(0)
+
+    assert not step.done()
+    assert (await step).outputs["result"]
+
+
+async def test_little_data_is_reshaped_on_the_spot() -> None:
+    step = asyncio.create_task(run(TransformKind(), {"function": "sort", "inputs": [[2, 1]]}))
+    await asyncio.sleep(0)
+
+    assert step.done()
+    assert step.result().outputs == {"result": [1, 2]}
 
 
 async def test_wrong_parameters_after_rendering_fail_for_good() -> None:

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ports.errors import PermanentError
-from app.steps.kind import RENDERED
-from app.steps.transforms.chunking import spans
 from app.steps.transforms.function import MAX_SIZE
-from app.steps.transforms.registry import TRANSFORMS
+from app.steps.transforms.ordering import RUN
+from tests.steps.fakes import apply, refusal
 
 SCALARS = (
     st.none()
@@ -25,17 +23,6 @@ SCALARS = (
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
 )
-
-
-def apply(function: str, *inputs: Any, **parameters: Any) -> Any:
-    transform = TRANSFORMS[function]
-    return transform.apply(list(inputs), transform.parameters.model_validate(parameters, context=RENDERED))
-
-
-def refusal(function: str, *inputs: Any, **parameters: Any) -> PermanentError:
-    with pytest.raises(PermanentError) as refused:
-        apply(function, *inputs, **parameters)
-    return refused.value
 
 
 # merge, concat, join, zip
@@ -95,6 +82,8 @@ def test_join_makes_text_of_a_list() -> None:
         ("split", ["," * 200_000], {"separator": ","}),
         ("chunk", ["x" * 200_000], {"size": 1}),
         ("chunk", [[{"t": "x " * 10_000, "more": "y" * 10_000}]], {"size": 2, "key": "t"}),
+        ("replace", ["a" * 9_000], {"search": "a", "replacement": "b" * 5_000}),
+        ("replace", [["a" * 900] * 20], {"search": "a", "replacement": "b" * 1_000}),
         ("regex", ["a" * 20_000], {"pattern": "a"}),
     ],
 )
@@ -210,12 +199,32 @@ def test_sort_orders_mixed_items_without_failing_and_missing_ones_last() -> None
     assert apply("sort", items, key="k", order="desc") == [*reversed(ordered), {}, {"k": None}]
 
 
+@pytest.mark.parametrize("parameters", [{}, {"indent": True, "sort_keys": True}])
+def test_much_data_is_written_as_little_is(parameters: dict[str, bool]) -> None:
+    row = {"b": ["ü", 1.5, None], "a": {"c": True}}
+    one = apply("to_json", [row], **parameters)
+    many = apply("to_json", [row] * 2_000, **parameters)
+
+    assert many[: len(one) - 2] == one[:-2]
+    assert apply("parse_json", many) == [row] * 2_000
+    assert "cannot hold" in str(refusal("to_json", [[float("nan")] * 10_000]))
+
+
 @given(st.lists(VALUES), st.sampled_from(["asc", "desc"]))
 def test_sorting_loses_nothing_and_sorting_twice_changes_nothing(items: list[Any], order: str) -> None:
     ordered = apply("sort", items, order=order)
 
     assert sorted(map(repr, ordered)) == sorted(map(repr, items))
     assert apply("sort", ordered, order=order) == ordered
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_long_lists_are_sorted_as_short_ones_are(order: str) -> None:
+    items = [{"k": number * 7_919 % 1_000, "n": number} for number in range(3 * RUN + 1)]
+
+    wanted = sorted(items, key=lambda item: item["k"], reverse=order == "desc")
+    assert apply("sort", items, key="k", order=order) == wanted
+    assert apply("sort", [], order=order) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers())))
@@ -264,7 +273,7 @@ def test_count_counts_items(inputs: list[Any], number: int) -> None:
     assert apply("count", *inputs) == number
 
 
-# split, chunk
+# split
 
 
 def test_split_drops_white_space_and_empty_parts_unless_told_otherwise() -> None:
@@ -274,73 +283,7 @@ def test_split_drops_white_space_and_empty_parts_unless_told_otherwise() -> None
     assert apply("split", "a,b,c", separator=",", limit=2) == ["a", "b,c"]
 
 
-SIZES = st.integers(1, 40).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size // 2)))
-PROSE = st.text(alphabet=st.sampled_from("ab.!? \n"), max_size=300) | st.text(max_size=300)
-
-
-@given(PROSE, SIZES)
-def test_pieces_without_their_overlaps_are_the_text(text: str, sizes: tuple[int, int]) -> None:
-    size, overlap = sizes
-    found = list(spans(text, size, overlap))
-    rebuilt, reached = "", 0
-    for start, end in found:
-        assert start <= reached < end
-        assert reached - start <= overlap
-        assert end - start <= size
-        rebuilt += text[reached:end]
-        reached = end
-
-    assert rebuilt == text
-    assert len(found) <= 4 * len(text) // size + 1
-
-
-@given(PROSE, st.integers(1, 40))
-def test_chunk_loses_nothing_but_white_space(text: str, size: int) -> None:
-    pieces = apply("chunk", text, size=size)
-
-    assert "".join("".join(pieces).split()) == "".join(text.split())
-    assert all(piece.strip() and len(piece) <= size for piece in pieces)
-
-
-def test_chunk_cuts_at_the_best_border() -> None:
-    assert apply("chunk", "One two. Three four.\n\nFive six seven.", size=25) == [
-        "One two. Three four.\n\n",
-        "Five six seven.",
-    ]
-    assert apply("chunk", "One two. Three four five.", size=12) == ["One two. ", "Three four ", "five."]
-    assert apply("chunk", "abcdefghij", size=4) == ["abcd", "efgh", "ij"]
-    assert apply("chunk", "one two three four", size=10, overlap=5) == [
-        "one two ",
-        "two three ",
-        "four",
-    ]
-
-
-def test_chunk_of_objects_keeps_their_other_fields() -> None:
-    items = [{"text": "aa bb", "source": "x"}, {"text": "cc", "source": "y"}]
-
-    assert apply("chunk", items, size=3, key="text") == [
-        {"text": "aa ", "source": "x", "chunk": 0},
-        {"text": "bb", "source": "x", "chunk": 1},
-        {"text": "cc", "source": "y", "chunk": 0},
-    ]
-    assert "at 'text'" in str(refusal("chunk", [{"body": "x"}], key="text"))
-
-
-@pytest.mark.timeout(30)
-def test_chunk_is_linear_in_the_text() -> None:
-    # Two million characters: anything quadratic would take minutes.
-    pieces = apply("chunk", "word " * 400_000, size=1_000, overlap=500)
-
-    assert len(pieces) > 2_000
-
-
-# parse_json, to_json, digest
-
-
-@pytest.mark.parametrize("text", ["", "{", "nope", "NaN", '{"a": 1} trailing'])
-def test_text_that_is_no_json_is_refused_for_good(text: str) -> None:
-    assert refusal("parse_json", text).error_class == "invalid_output"
+# to_json, digest
 
 
 @given(VALUES)
@@ -348,12 +291,6 @@ def test_json_written_is_json_read(value: Any) -> None:
     source = {"value": value}
 
     assert apply("parse_json", apply("to_json", source)) == source
-
-
-def test_parse_json_takes_a_fence_off_and_keeps_lists_lists() -> None:
-    assert apply("parse_json", '```json\n{"a": 1}\n```') == {"a": 1}
-    assert apply("parse_json", ["1", '"x"']) == [1, "x"]
-    assert "was given null" in str(refusal("parse_json", [None]))
 
 
 def test_a_number_that_json_cannot_hold_is_refused() -> None:

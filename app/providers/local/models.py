@@ -12,11 +12,12 @@ import os
 from pydantic import SecretStr
 
 from app.ports.errors import PermanentError
-from app.ports.models import ChatModel, Embedder
+from app.ports.models import ChatModel, Embedder, Reranker
 from app.providers.local.embedder import LocalEmbedder
 from app.providers.local.llm import LocalChat
 from app.providers.local.packages import CHAT_MODEL, chat_file, embedding_files
 from app.providers.local.process import Address, ModelProcess
+from app.providers.local.reranker import LocalReranker
 from app.providers.openai import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 
@@ -54,6 +55,7 @@ class LocalModels:
         self._process: ModelProcess | None = None
         self._chat = LocalChat(self._model_process, self._connected)
         self._embedder = LocalEmbedder()
+        self._reranker = LocalReranker(self._embedder)
 
     def chat(self) -> ChatModel:
         """The chat model `smollm2-135m-instruct`."""
@@ -62,6 +64,10 @@ class LocalModels:
     def embedder(self) -> Embedder:
         """The embedding model `wordllama-256`."""
         return self._embedder
+
+    def reranker(self) -> Reranker:
+        """Reranking by the vectors of `wordllama-256`."""
+        return self._reranker
 
     @staticmethod
     def chat_available() -> bool:

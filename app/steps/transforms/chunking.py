@@ -1,4 +1,7 @@
-"""Cutting long texts into pieces that a model can take."""
+"""Cutting long texts into pieces that a model can take: chunk.
+
+Where a text may be cut is in `borders`, how long a piece is in `measures`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.steps.fields import Int
-from app.steps.kind import Templated
-from app.steps.templates import holds_template
+from app.steps.kind import Templated, is_template
+from app.steps.transforms.borders import Border, borders
 from app.steps.transforms.function import (
     MISSING,
     Parameters,
@@ -21,84 +24,97 @@ from app.steps.transforms.function import (
     refuse,
     within_items,
 )
+from app.steps.transforms.measures import Unit, measure
 from app.steps.transforms.selecting import Path
 
-BORDERS: Final = ("\n\n", "\n", ". ", "! ", "? ", " ")
-"""Where a text is best cut, best first: after a paragraph, a line, a sentence, a word."""
+DEFAULT_SIZES: Final[dict[Unit, int]] = {"characters": 1_000, "tokens": 250}
+METADATA: Final = "metadata"
 
 
 class Pieces(Parameters):
-    """Sizes in characters."""
+    """`size` and `overlap` count what `by` names; without a size it is that of `DEFAULT_SIZES`."""
 
-    size: Templated[Annotated[Int, Field(ge=1, le=100_000)]] = 1_000
+    by: Templated[Unit] = "characters"
+    size: Templated[Annotated[Int, Field(ge=1, le=100_000)]] | None = None
     overlap: Templated[Annotated[Int, Field(ge=0, le=50_000)]] = 0
-    key: Templated[Path] | None = None
+    border: Templated[Border] = "paragraph"
+    key: Templated[Path] = "text"
 
     @model_validator(mode="after")
     def _gets_on(self) -> Pieces:
-        if not holds_template([self.size, self.overlap]) and self.overlap * 2 > self.size:
-            raise PydanticCustomError("overlap", "'overlap' is at most half of 'size'")
+        known = not any(map(is_template, (self.by, self.size, self.overlap)))
+        if known and self.overlap * 2 > self.length:
+            raise PydanticCustomError(
+                "overlap", "'overlap' is at most half of 'size', which is {size}", {"size": self.length}
+            )
         return self
 
+    @property
+    def length(self) -> int:
+        """The size that holds."""
+        return DEFAULT_SIZES[self.by] if self.size is None else self.size
 
-def chunk(inputs: Sequence[Any], parameters: Pieces) -> list[Any]:
-    """Pieces of at most `size` characters of every text, in order; neighbours share up to `overlap`.
 
-    Cuts fall after a paragraph, else a line, a sentence, a word, and inside a word only when there is no
-    better place in the second half of the piece. Nothing is lost but pieces of white space alone.
+def chunk(inputs: Sequence[Any], parameters: Pieces) -> list[dict[str, Any]]:
+    """Pieces of every text, in order: `[{text, index, start, end, metadata, document}]`.
 
-    With `key`, items are objects whose text stands at that key, and each piece becomes a copy of its
-    object with the piece in place of the text and `chunk`, its number within the text, from 0.
+    The inputs are texts, or documents: objects with a text at `key` (`text`). `text` is the part of it
+    from `start` to `end` (positions in characters), `index` the piece's number within its text and
+    `document` the text's number, all from 0. `metadata` holds what the object has besides its text, the
+    entries of its own `metadata` among them; `{}` for a bare text.
+
+    No piece is longer than `size`. Neighbours share at most `overlap`, and begin with a whole word.
+    Cuts fall in the second half of a piece, at the best border there is: for `border: paragraph` after a
+    paragraph, else a sentence, a line, a word, else anywhere; `sentence` and `word` begin further down
+    this list, `none` cuts by length alone. Nothing is lost but pieces of white space alone.
     """
-    pieces: list[Any] = []
-    for item in items_of(inputs):
-        text = _text(item, parameters.key)
-        found = (text[start:end] for start, end in spans(text, parameters.size, parameters.overlap))
-        for number, piece in enumerate(filter(str.strip, found)):
-            pieces.append(_copy(item, parameters.key, piece, number))
-        within_items(len(pieces))
+    pieces: list[dict[str, Any]] = []
+    for document, item in enumerate(items_of(inputs)):
+        text, metadata = _document(item, parameters.key)
+        found = ((start, end) for start, end in spans(text, parameters) if not text[start:end].isspace())
+        for index, (start, end) in enumerate(found):
+            piece = {"text": text[start:end], "index": index, "start": start, "end": end}
+            pieces.append({**piece, METADATA: metadata, "document": document})
+            within_items(len(pieces))
     return bounded(pieces)
 
 
-def spans(text: str, size: int, overlap: int) -> Iterator[tuple[int, int]]:
+def spans(text: str, parameters: Pieces) -> Iterator[tuple[int, int]]:
     """Start and end of every piece: the first starts at 0, the last ends at the text's end, none leaves a
-    gap to the one before, each is at most `size` long. `overlap` is at most half of `size`.
+    gap to the one before. An empty text has none.
     """
+    if not text:
+        return
+    size, overlap = parameters.length, parameters.overlap
+    # Half of what is new must be in a piece, so that small borders do not make many small pieces.
+    least = overlap + max(1, (size - overlap) // 2)
+    ruler, places = measure(text, parameters.by), borders(text, parameters.border)
     start = 0
-    while len(text) - start > size:
-        earliest = start + overlap + max(1, (size - overlap) // 2)
-        end = _border(text, earliest, start + size)
+    while (latest := ruler.reach(start, size)) < len(text):
+        end = places.best(ruler.reach(start, least), latest)
         yield start, end
-        start = _word_start(text, end - overlap, end)
-    if start < len(text):
-        yield start, len(text)
+        start = places.first_word(ruler.back(end, overlap), end)
+    yield start, len(text)
 
 
-def _border(text: str, earliest: int, latest: int) -> int:
-    for border in BORDERS:
-        # The border belongs to the piece before it, so it must end at or before `latest`.
-        found = text.rfind(border, max(earliest - len(border), 0), latest)
-        if found != -1 and found + len(border) >= earliest:
-            return found + len(border)
-    return latest
+def _document(item: Any, key: str) -> tuple[str, dict[str, Any]]:
+    if not isinstance(item, dict):
+        return as_text(item, function="chunk"), {}
+    text = look_up(item, key)
+    if text is MISSING:
+        raise refuse(f"'chunk' found an object without a text at {key!r}; name where it is with 'key'")
+    within = key not in item and key.startswith(f"{METADATA}.")
+    own = item.get(METADATA)
+    besides = {name: value for name, value in item.items() if name not in (METADATA, _root(item, key))}
+    if not isinstance(own, dict):
+        return as_text(text, function="chunk"), besides
+    inner = _root(own, key.removeprefix(f"{METADATA}.")) if within else None
+    return as_text(text, function="chunk"), {
+        **besides,
+        **{name: value for name, value in own.items() if name != inner},
+    }
 
 
-def _word_start(text: str, earliest: int, end: int) -> int:
-    """Where the overlap begins: at the first word that is whole, if there is one."""
-    if earliest == end or text[earliest - 1].isspace():
-        return earliest
-    space = text.find(" ", earliest, end)
-    return earliest if space == -1 else space + 1
-
-
-def _text(item: Any, key: str | None) -> str:
-    if key is None:
-        return as_text(item, function="chunk")
-    value = look_up(item, key)
-    if value is MISSING or not isinstance(item, dict) or key not in item:
-        raise refuse(f"'chunk' found an item without a text at {key!r}")
-    return as_text(value, function="chunk")
-
-
-def _copy(item: Any, key: str | None, piece: str, number: int) -> Any:
-    return piece if key is None else {**item, key: piece, "chunk": number}
+def _root(item: dict[str, Any], key: str) -> str:
+    """The key of an object under which a path begins."""
+    return key if key in item else key.partition(".")[0]

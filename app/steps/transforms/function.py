@@ -1,7 +1,8 @@
 """What a transform function is, and what all of them share: items, paths, equality, limits.
 
 Functions are pure: JSON values in, a JSON value out, in time linear (sorting: n log n) in what they are
-given. Data is never rendered.
+given, and in many short steps rather than one long call into C, which no thread could interrupt. Data is
+never rendered.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def _no_problem(parameters: Any) -> str | None:
 class Transform:
     """One function: `apply(inputs, parameters)`, where `inputs` are the step's inputs in order.
 
-    `apply` raises `PermanentError` for inputs it cannot work with. `problem` finds what the parameters'
+    `apply` raises `PermanentError` for inputs it cannot work with; it may run in a thread of its own, so it
+    keeps nothing between calls. `problem` finds what the parameters'
     model cannot see, in a document where any of them may still be a template.
     """
 
@@ -50,6 +52,8 @@ class Transform:
     apply: Callable[[Sequence[Any], Any], Any]
     problem: Callable[[Any], str | None] = _no_problem
     takes_inputs: bool = True
+    linear: bool = True
+    """Whether the size of the inputs alone says how long it may take."""
 
 
 def refuse(message: str) -> PermanentError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+import heapq
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -19,6 +21,11 @@ from app.steps.transforms.function import (
     within_items,
 )
 from app.steps.transforms.selecting import Path
+
+RUN: Final = 4_096
+"""Items that are sorted in one call: about 2 ms."""
+
+_first = itemgetter(0)
 
 
 class Order(Parameters):
@@ -40,8 +47,16 @@ def sort(inputs: Sequence[Any], parameters: Order) -> list[Any]:
             without.append(item)
         else:
             ranked.append((_rank(value), item))
-    ranked.sort(key=lambda pair: pair[0], reverse=parameters.order == "desc")
-    return [item for _, item in ranked] + without
+    return [item for _, item in _sorted(ranked, reverse=parameters.order == "desc")] + without
+
+
+def _sorted(ranked: list[tuple[Any, Any]], *, reverse: bool) -> Iterable[tuple[Any, Any]]:
+    """Sorted by rank. Long lists are merged out of short runs: one long sort would hold up other threads."""
+    runs = [
+        sorted(ranked[start : start + RUN], key=_first, reverse=reverse)
+        for start in range(0, len(ranked), RUN)
+    ]
+    return runs[0] if len(runs) == 1 else heapq.merge(*runs, key=_first, reverse=reverse)
 
 
 def _rank(value: Any) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""Text to values and back: split, template, parse_json, to_json, digest."""
+"""Texts and what is made of values as text: split, replace, template, to_json, digest."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import orjson
 from pydantic import Field
 
-from app.ports.errors import PermanentError
 from app.steps.fields import FilledText, Flag, Int, Text
 from app.steps.kind import Templated
-from app.steps.structured import unfenced
 from app.steps.transforms.function import (
-    NoParameters,
+    MAX_SIZE,
     Parameters,
     alone,
     as_text,
     bounded,
     refuse,
     texts_of,
+    too_large,
     within_items,
 )
+from app.steps.transforms.workbench import is_long
 
 
 class Cut(Parameters):
@@ -50,6 +49,34 @@ def split(inputs: Sequence[Any], parameters: Cut) -> list[str]:
     return parts if parameters.keep_empty else [part for part in parts if part]
 
 
+class Replacement(Parameters):
+    """What is replaced by what."""
+
+    search: Templated[FilledText]
+    replacement: Templated[Text] = ""
+    limit: Templated[Annotated[Int, Field(ge=1)]] | None = None
+
+
+def replace(inputs: Sequence[Any], parameters: Replacement) -> Any:
+    """A text with `replacement` for every `search`, or for the first `limit` of them; of a list, each text.
+
+    Both are taken literally; patterns are the business of `regex`.
+    """
+    source = alone(inputs)
+    texts = source if isinstance(source, list) else [source]
+    left, results = MAX_SIZE, []
+    for item in texts:
+        text = as_text(item, function="replace")
+        found = text.count(parameters.search)
+        if parameters.limit is not None:
+            found = min(found, parameters.limit)
+        left -= len(text) + found * (len(parameters.replacement) - len(parameters.search))
+        if left < 0:
+            raise too_large()
+        results.append(text.replace(parameters.search, parameters.replacement, found))
+    return results if isinstance(source, list) else results[0]
+
+
 class TemplateText(Parameters):
     """A template of the document, which is text by the time the function runs."""
 
@@ -61,28 +88,6 @@ def template(inputs: Sequence[Any], parameters: TemplateText) -> str:
     return bounded(parameters.template)
 
 
-def parse_json(inputs: Sequence[Any], parameters: NoParameters) -> Any:
-    """The value that a JSON text holds; of a list of texts, the list of values.
-
-    One Markdown code fence around a text is taken off. Raises `PermanentError("invalid_output")` for text
-    that is no JSON: the same text parsed again is the same.
-    """
-    source = alone(inputs)
-    if isinstance(source, list):
-        return [_parsed(item) for item in source]
-    return _parsed(source)
-
-
-def _parsed(item: Any) -> Any:
-    try:
-        return orjson.loads(unfenced(as_text(item, function="parse_json")))
-    except orjson.JSONDecodeError as error:
-        raise PermanentError(
-            "invalid_output",
-            f"'parse_json' was given text that is no JSON ({error.msg}, position {error.pos})",
-        ) from None
-
-
 class Layout(Parameters):
     """How JSON is written."""
 
@@ -92,14 +97,16 @@ class Layout(Parameters):
 
 def to_json(inputs: Sequence[Any], parameters: Layout) -> str:
     """The input as JSON text; several inputs as one list. `indent` puts two spaces a level."""
+    value = bounded(alone(inputs))
+    encoder = json.JSONEncoder(
+        ensure_ascii=False,
+        allow_nan=False,
+        indent=2 if parameters.indent else None,
+        sort_keys=parameters.sort_keys,
+    )
     try:
-        return json.dumps(
-            bounded(alone(inputs)),
-            ensure_ascii=False,
-            allow_nan=False,
-            indent=2 if parameters.indent else None,
-            sort_keys=parameters.sort_keys,
-        )
+        # Piece by piece is slower, and lets other threads in between.
+        return "".join(encoder.iterencode(value)) if is_long(value) else encoder.encode(value)
     except ValueError:
         raise refuse("'to_json' was given a number that JSON cannot hold (infinite, or none)") from None
 
