@@ -33,6 +33,46 @@ class StartAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnterStep:
+    """Evaluate what a control step begins with → `BranchChosen`, `ItemsCounted`, `WaitStarted`,
+    `ApprovalRequested`, `ChildStarted` or `EvaluationFailed`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckLoop:
+    """Evaluate a loop's condition after an iteration → `LoopChecked` or `EvaluationFailed`."""
+
+    path: str
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectBlock:
+    """Put the outputs of a control step together → `BlockCompleted` or `EvaluationFailed`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchChild:
+    """Hand in the run of a `workflow` step, unless that was done before, and tell of its end →
+    `ChildEnded`, or `ChildLaunched` where nobody waits for it."""
+
+    path: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelChild:
+    """End the run of a `workflow` step early → `ChildEnded`."""
+
+    path: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptTimer:
     """Bounds a try → `AttemptTimedOut`."""
 
@@ -53,7 +93,30 @@ class RunTimer:
     """Bounds the run → `RunTimeoutReached`."""
 
 
-Timer = AttemptTimer | RetryTimer | RunTimer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitTimer:
+    """Ends a `wait` → `WaitOver`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalTimer:
+    """Bounds the time for an answer → `ApprovalExpired`."""
+
+    path: str
+    action: str | None
+    """What the silence means; None: the step fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockTimer:
+    """Bounds a control step → `BlockTimedOut`."""
+
+    path: str
+
+
+Timer = AttemptTimer | RetryTimer | RunTimer | WaitTimer | ApprovalTimer | BlockTimer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +129,8 @@ class StartTimer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAttempt:
-    """Abort a try in flight → `AttemptCancelled` where the run is ending, nothing after a timeout."""
+    """Abort a try in flight → `AttemptCancelled` where its block is being stopped, nothing after a
+    timeout."""
 
     path: str
     attempt: int
@@ -89,4 +153,17 @@ class FinishRun:
     failure: Failure | None = None
 
 
-Command = Record | EvaluateCondition | StartAttempt | StartTimer | CancelAttempt | RecoverStep | FinishRun
+Command = (
+    Record
+    | EvaluateCondition
+    | EnterStep
+    | CheckLoop
+    | CollectBlock
+    | LaunchChild
+    | CancelChild
+    | StartAttempt
+    | StartTimer
+    | CancelAttempt
+    | RecoverStep
+    | FinishRun
+)

@@ -104,7 +104,7 @@ class AttemptLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptCancelled:
-    """A try was aborted because the run is ending."""
+    """A try was aborted because its block is being stopped."""
 
     path: str
     attempt: int
@@ -158,11 +158,181 @@ class StepSkipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptDeferred:
+    """A try ended before it took any effect, for the run is to be paused; it counts for nothing."""
+
+    path: str
+    attempt: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockEntered:
+    """A `parallel` or `loop` step began."""
+
+    path: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchChosen:
+    """The selector of a `branch` was evaluated. `case` is None where the default is meant."""
+
+    path: str
+    case: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsCounted:
+    """The list of a `map` was evaluated; it has this many items."""
+
+    path: str
+    count: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopChecked:
+    """The condition of a `loop` was evaluated after an iteration (from 0)."""
+
+    path: str
+    iteration: int
+    done: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitStarted:
+    """A `wait` began; it is over at `due_at`."""
+
+    path: str
+    due_at: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitOver:
+    """A `wait` has lasted as long as it should: the step is completed."""
+
+    path: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested:
+    """An `approval` began: somebody is asked."""
+
+    path: str
+    approval_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAnswered:
+    """Somebody answered: the step is completed."""
+
+    path: str
+    action: str
+    by: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalExpired:
+    """Nobody answered in time; the step's `on_timeout` says what that means."""
+
+    path: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildStarted:
+    """A `workflow` step is about to hand in another run, under this id."""
+
+    path: str
+    run_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildLaunched:
+    """The other run was accepted, and nobody waits for it: the step is completed."""
+
+    path: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEnded:
+    """The other run ended; `failure` is None if it completed."""
+
+    path: str
+    failure: Failure | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationFailed:
+    """What a control step needs to know could not be made out."""
+
+    path: str
+    failure: Failure
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCompleted:
+    """All steps within a control step ended well, and its outputs are known: it is completed."""
+
+    path: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockTimedOut:
+    """A control step took longer than it may; what is under way within it is being aborted."""
+
+    path: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeEmitted:
     """A step had something to record; it changes nothing."""
 
     path: str
     attempt: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPaused:
+    """Nothing further of the run starts; what is in flight goes on."""
+
+    reason: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed:
+    """A paused run goes on."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunParked:
+    """Nothing of the run can happen before `wake_at` (None: before somebody acts); it needs no memory."""
+
+    wake_at: float | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWoken:
+    """A parked run was taken up again."""
+
     at: float
 
 
@@ -183,7 +353,7 @@ class RunTimeoutReached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCompleted:
-    """Every step ended and none failed."""
+    """Every step ended and none failed for good."""
 
     at: float
 
@@ -227,7 +397,27 @@ Event = (
     | StepFailed
     | StepRecovered
     | StepSkipped
+    | AttemptDeferred
+    | BlockEntered
+    | BranchChosen
+    | ItemsCounted
+    | LoopChecked
+    | WaitStarted
+    | WaitOver
+    | ApprovalRequested
+    | ApprovalAnswered
+    | ApprovalExpired
+    | ChildStarted
+    | ChildLaunched
+    | ChildEnded
+    | EvaluationFailed
+    | BlockCompleted
+    | BlockTimedOut
     | NoticeEmitted
+    | RunPaused
+    | RunResumed
+    | RunParked
+    | RunWoken
     | CancelRequested
     | RunTimeoutReached
     | RunCompleted

@@ -3,69 +3,51 @@
     evolve(state, event) folds a fact in; an impossible one raises and changes nothing
     decide(state)        hands over what is to be done now, each command once
 
-Everything that is decided about a run is decided here: readiness, skips, failure propagation, retries,
-timeouts, cancellation, the end. The same events give the same state and the same commands, always.
-After a crash the journal is folded again: answered commands leave the agenda when their event comes, so
-what `decide` then hands over is what nobody has answered.
+Everything that is decided about a run is decided in this package: readiness, skips, failure propagation,
+retries, blocks, timeouts, pauses, cancellation, the end. The same events give the same state and the same
+commands, always. After a crash the journal is folded again: answered commands leave the agenda when their
+event comes, so what `decide` then hands over is what nobody has answered.
 
 What does not belong here: templates, outputs, clocks, tasks, storage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, assert_never
 
+from app.core import attempts, control
 from app.core import commands as c
 from app.core import events as e
-from app.core.plan import Node
-from app.core.retry import next_delay
-from app.core.state import ENDED, RunPhase, RunState, StepState, StepStatus
+from app.core.readiness import (
+    begin,
+    dispatch,
+    end_step,
+    give_up,
+    make_ready,
+    open_scope,
+    record,
+    start_timer,
+    take_back_starts,
+)
+from app.core.state import ENDED, RunPhase, RunState, Stage, StepStatus
+from app.core.stopping import stop_scope
 from app.core.transitions import check
 
-TIMEOUT_CLASS = "timeout"
-UNKNOWN_CLASS = "outcome_unknown"
-MAX_LOST = 50
-"""A step that was in flight at this many crashes is taken for their cause."""
 
-
-def evolve(state: RunState, event: e.Event) -> RunState:  # noqa: C901, PLR0912  one case an event
+def evolve(state: RunState, event: e.Event) -> RunState:
     """Fold one event in. Raises `InvalidTransition` and changes nothing if it cannot have happened."""
     check(state, event)
     state.now = event.at
-    match event:
-        case e.AttemptStarted():
-            _attempt_started(state, event)
-        case e.StepSucceeded():
-            step = _leave_flight(state, event.path)
-            _end_step(state, event.path, step, StepStatus.COMPLETED)
-        case e.AttemptFailed():
-            _attempt_failed(state, event.path, event.failure)
-        case e.AttemptTimedOut():
-            _attempt_timed_out(state, event)
-        case e.AttemptLost():
-            _attempt_lost(state, event)
-        case e.AttemptCancelled():
-            step = _leave_flight(state, event.path)
-            _end_step(state, event.path, step, StepStatus.CANCELLED)
-        case e.ConditionEvaluated() | e.ConditionFailed():
-            _condition_answered(state, event)
-        case e.RetryScheduled() | e.RetryDue():
-            _retry(state, event)
-        case e.StepFailed() | e.StepRecovered() | e.StepSkipped():
-            _step_decided(state, event)
-        case e.CancelRequested() | e.RunTimeoutReached():
-            _end_early(state, "cancelled" if isinstance(event, e.CancelRequested) else "timed_out")
-        case e.RunSubmitted():
-            state.phase = RunPhase.SUBMITTED
-        case e.RunStarted():
-            _run_started(state, event)
-        case e.RunCompleted() | e.RunFailed() | e.RunCancelled() | e.RunTimedOut():
-            _run_ended(state, event)
-        case e.NoticeEmitted():
-            pass
-        case _:
-            assert_never(event)
+    FOLDS[type(event)](state, event)
+    while state.ended_scopes:
+        scope = state.ended_scopes.popleft()
+        if scope.owner is not None:
+            control.scope_ended(state, state.steps[scope.owner], scope)
+        else:
+            _stage_ended(state)
+    if state.ready or state.held:
+        dispatch(state)
     return state
 
 
@@ -83,6 +65,57 @@ def in_flight(state: RunState) -> Sequence[tuple[str, int]]:
     return tuple(state.running.items())
 
 
+def quiescent(state: RunState) -> bool:
+    """Whether the run waits for nothing but times, people and other runs, as far as the core knows."""
+    return not (
+        state.phase not in {RunPhase.RUNNING, RunPhase.ENDING}
+        or state.parked
+        or state.agenda
+        or state.running
+        or state.slots
+        or state.finishing
+    )
+
+
+def next_due(state: RunState) -> float | None:
+    """When the earliest timer of the run is due."""
+    return min(state.timers.values(), default=None)
+
+
+# --- steps --------------------------------------------------------------------------------------------
+
+
+def _condition_answered(state: RunState, event: e.ConditionEvaluated | e.ConditionFailed) -> None:
+    step = state.steps[event.path]
+    state.agenda.pop(("condition", event.path), None)
+    if isinstance(event, e.ConditionFailed):
+        give_up(state, step, event.failure)
+    elif event.passed:
+        make_ready(state, step)
+    else:
+        step.status = StepStatus.PENDING
+        record(state, e.StepSkipped(path=event.path, reason="condition", at=state.now))
+
+
+def _step_decided(state: RunState, event: e.StepFailed | e.StepRecovered | e.StepSkipped) -> None:
+    step = state.steps[event.path]
+    state.agenda.pop(("decision", event.path), None)
+    match event:
+        case e.StepFailed():
+            step.failure = event.failure
+            if step.scope.first_failure is None:
+                step.scope.first_failure = step.cause or (event.path, event.failure)
+            end_step(state, step, StepStatus.FAILED)
+        case e.StepRecovered():
+            step.recovered = True
+            end_step(state, step, StepStatus.COMPLETED)
+        case e.StepSkipped():
+            step.skip_reason = event.reason
+            end_step(state, step, StepStatus.SKIPPED)
+        case _:
+            assert_never(event)
+
+
 # --- the run ------------------------------------------------------------------------------------------
 
 
@@ -90,36 +123,78 @@ def _run_started(state: RunState, event: e.RunStarted) -> None:
     state.phase = RunPhase.RUNNING
     timeout = event.timeout if event.timeout is not None else state.plan.timeout
     if timeout is not None:
-        _start_timer(state, ("run-timer", ""), c.RunTimer(), event.at + timeout)
-    for node in state.plan.nodes:
-        if not node.depends_on:
-            _dependencies_ended(state, node)
-    _dispatch(state)
-    _finish_when_done(state)
+        start_timer(state, ("run-timer", ""), c.RunTimer(), event.at + timeout)
+    begin(state, state.root)
+
+
+def _rested(state: RunState, event: e.RunPaused | e.RunResumed | e.RunParked | e.RunWoken) -> None:
+    match event:
+        case e.RunPaused():
+            state.paused = True
+            state.pause_reason = event.reason
+            take_back_starts(state)
+        case e.RunResumed():
+            state.paused = False
+            state.pause_reason = None
+        case e.RunParked():
+            state.parked = True
+        case e.RunWoken():
+            state.parked = False
+        case _:
+            assert_never(event)
+
+
+def _stage_ended(state: RunState) -> None:
+    """The last step of the current stage ended: on to the next one, or to the end of the run."""
+    failure = state.root.first_failure
+    if state.outcome is None:
+        state.outcome = "completed" if failure is None else "failed"
+        state.failure = failure
+    elif state.outcome == "completed" and failure is not None:
+        state.outcome, state.failure = "failed", failure
+    if state.stage == "main":
+        _stop_run_timer(state)
+    plan = state.plan
+    if state.stage == "main" and plan.on_failure is not None and state.outcome in {"failed", "timed_out"}:
+        _begin_stage(state, "on_failure")
+    elif state.stage != "finally" and plan.finally_ is not None:
+        _begin_stage(state, "finally")
+    else:
+        _finish(state)
+
+
+def _begin_stage(state: RunState, stage: Stage) -> None:
+    block = state.plan.on_failure if stage == "on_failure" else state.plan.finally_
+    if block is not None:
+        state.stage = stage
+        state.root = open_scope(state, block, prefix=stage)
+        begin(state, state.root)
+
+
+def _finish(state: RunState) -> None:
+    state.finishing = True
+    outcome = state.outcome or "completed"
+    path, failure = state.failure if state.failure is not None and outcome == "failed" else (None, None)
+    state.agenda["finish", ""] = c.FinishRun(outcome=outcome, path=path, failure=failure)
+
+
+def _stop_run_timer(state: RunState) -> None:
+    state.timers.pop(("run-timer", ""), None)
+    state.agenda.pop(("run-timer", ""), None)
 
 
 def _end_early(state: RunState, outcome: c.Outcome) -> None:
+    """Abort what is under way; `on_failure` (after a time-out) and `finally` follow."""
+    submitted = state.phase is RunPhase.SUBMITTED
     state.phase = RunPhase.ENDING
-    state.ending = outcome
-    state.agenda.clear()
-    state.ready.clear()
-    state.slots = len(state.running)
-    for path, attempt in state.running.items():
-        state.agenda["cancel", path] = c.CancelAttempt(path=path, attempt=attempt)
-    _finish_when_done(state)
-
-
-def _finish_when_done(state: RunState) -> None:
-    key = ("finish", "")
-    if state.phase is RunPhase.ENDING:
-        if not state.running and state.ending is not None:
-            state.agenda[key] = c.FinishRun(outcome=state.ending)
-    elif state.phase is RunPhase.RUNNING and not state.open_steps:
-        if state.first_failure is None:
-            state.agenda[key] = c.FinishRun(outcome="completed")
-        else:
-            path, failure = state.first_failure
-            state.agenda[key] = c.FinishRun(outcome="failed", path=path, failure=failure)
+    state.outcome = outcome
+    state.paused = False
+    state.pause_reason = None
+    _stop_run_timer(state)
+    if submitted or state.finishing:
+        _finish(state)
+    else:
+        stop_scope(state, state.root)
 
 
 def _run_ended(state: RunState, event: e.TerminalEvent) -> None:
@@ -134,218 +209,78 @@ def _run_ended(state: RunState, event: e.TerminalEvent) -> None:
             state.phase = RunPhase.TIMED_OUT
         case _:
             assert_never(event)
-    if state.open_steps:
+    if not state.finishing or state.root.open_steps:
         for step in state.steps.values():
             if step.status not in ENDED:
                 step.status = StepStatus.CANCELLED
-        state.open_steps = 0
     state.ready.clear()
+    state.held.clear()
     state.agenda.clear()
+    state.timers.clear()
+    state.ended_scopes.clear()
 
 
-# --- readiness, skips, failure propagation ------------------------------------------------------------
+# --- the table ----------------------------------------------------------------------------------------
 
 
-def _end_step(state: RunState, path: str, step: StepState, status: StepStatus) -> None:
-    """A step ended: tell its dependents, hand its slot on, end the run if it was the last."""
-    step.status = status
-    state.open_steps -= 1
-    if state.phase is RunPhase.RUNNING:
-        blocks = status is StepStatus.FAILED or step.skip_reason == "upstream_failed"
-        for dependent in state.plan.dependents[path]:
-            other = state.steps[dependent]
-            other.waiting_for -= 1
-            other.completed_dependencies += status is StepStatus.COMPLETED
-            other.failed_dependencies += blocks
-            if not other.waiting_for:
-                _dependencies_ended(state, state.plan.by_id[dependent])
-        _dispatch(state)
-    _finish_when_done(state)
+def _submitted(state: RunState, event: e.RunSubmitted) -> None:
+    state.phase = RunPhase.SUBMITTED
 
 
-def _dependencies_ended(state: RunState, node: Node) -> None:
-    step = state.steps[node.id]
-    reason = _skip_reason(node, step)
-    if reason is not None:
-        _record(state, e.StepSkipped(path=node.id, reason=reason, at=state.now))
-    elif node.conditional:
-        step.status = StepStatus.EVALUATING
-        state.agenda["condition", node.id] = c.EvaluateCondition(path=node.id)
-    else:
-        _make_ready(state, node.id, step)
+def _cancelled(state: RunState, event: e.CancelRequested) -> None:
+    _end_early(state, "cancelled")
 
 
-def _skip_reason(node: Node, step: StepState) -> e.SkipReason | None:
-    if node.run_on == "always":
-        return None
-    if node.run_on == "failure":
-        return None if step.failed_dependencies else "run_on"
-    if step.failed_dependencies:
-        return "upstream_failed"
-    if node.depends_on and not step.completed_dependencies:
-        return "upstream_skipped"
-    return None
+def _timed_out(state: RunState, event: e.RunTimeoutReached) -> None:
+    _end_early(state, "timed_out")
 
 
-def _condition_answered(state: RunState, event: e.ConditionEvaluated | e.ConditionFailed) -> None:
-    step = state.steps[event.path]
-    state.agenda.pop(("condition", event.path), None)
-    if isinstance(event, e.ConditionFailed):
-        step.status = StepStatus.FAILING
-        _give_up(state, event.path, event.failure)
-    elif event.passed:
-        _make_ready(state, event.path, step)
-        _dispatch(state)
-    else:
-        _record(state, e.StepSkipped(path=event.path, reason="condition", at=state.now))
+def _noticed(state: RunState, event: e.NoticeEmitted) -> None:
+    """Nothing changes."""
 
 
-def _make_ready(state: RunState, path: str, step: StepState) -> None:
-    step.status = StepStatus.READY
-    state.ready.append(path)
-
-
-def _dispatch(state: RunState) -> None:
-    """Give free slots to ready steps, first come, first served."""
-    while state.ready and state.slots < state.plan.max_concurrency:
-        path = state.ready.popleft()
-        step = state.steps[path]
-        step.status = StepStatus.STARTING
-        state.slots += 1
-        state.agenda["start", path] = c.StartAttempt(path=path, attempt=step.attempt + 1)
-
-
-# --- attempts -----------------------------------------------------------------------------------------
-
-
-def _attempt_started(state: RunState, event: e.AttemptStarted) -> None:
-    step = state.steps[event.path]
-    if step.status is StepStatus.READY:
-        # A journal from a time when more attempts were allowed at once: what happened, happened.
-        state.ready.remove(event.path)
-        state.slots += 1
-    state.agenda.pop(("start", event.path), None)
-    step.status = StepStatus.RUNNING
-    step.attempt = event.attempt
-    step.tries += 1
-    if step.first_started_at is None:
-        step.first_started_at = event.at
-    state.running[event.path] = event.attempt
-    timeout = state.plan.by_id[event.path].timeout
-    if timeout is not None:
-        timer = c.AttemptTimer(path=event.path, attempt=event.attempt)
-        _start_timer(state, ("timer", event.path), timer, event.at + timeout)
-
-
-def _leave_flight(state: RunState, path: str) -> StepState:
-    """An attempt ended, however: its slot, its timer and a pending abort are void."""
-    del state.running[path]
-    state.slots -= 1
-    state.agenda.pop(("timer", path), None)
-    state.agenda.pop(("cancel", path), None)
-    return state.steps[path]
-
-
-def _attempt_failed(state: RunState, path: str, failure: e.Failure) -> None:
-    step = _leave_flight(state, path)
-    if state.phase is RunPhase.ENDING:
-        _end_step(state, path, step, StepStatus.CANCELLED)
-        return
-    step.status = StepStatus.FAILING
-    step.failure = failure
-    elapsed = state.now - (step.first_started_at if step.first_started_at is not None else state.now)
-    policy = state.plan.by_id[path].retry
-    delay = next_delay(policy, failure, run_id=state.run_id, path=path, tries=step.tries, elapsed=elapsed)
-    if delay is None:
-        _give_up(state, path, failure)
-    else:
-        due_at = state.now + delay
-        _record(state, e.RetryScheduled(path=path, attempt=step.attempt + 1, due_at=due_at, at=state.now))
-    _dispatch(state)
-
-
-def _attempt_timed_out(state: RunState, event: e.AttemptTimedOut) -> None:
-    timeout = state.plan.by_id[event.path].timeout
-    message = f"the attempt took longer than {timeout:g} s; raise timeout_seconds of {event.path!r}"
-    _attempt_failed(state, event.path, e.Failure(error_class=TIMEOUT_CLASS, message=message, temporary=True))
-    state.agenda["cancel", event.path] = c.CancelAttempt(path=event.path, attempt=event.attempt)
-
-
-def _attempt_lost(state: RunState, event: e.AttemptLost) -> None:
-    """Lost attempts do not count as tries; a step that must not repeat fails instead of running twice."""
-    step = _leave_flight(state, event.path)
-    step.tries -= 1
-    if state.phase is RunPhase.ENDING:
-        _end_step(state, event.path, step, StepStatus.CANCELLED)
-    elif not state.plan.by_id[event.path].repeatable:
-        message = (
-            f"the process died while {event.path!r} was in flight, and it must not run twice; "
-            "check its effect, or set on_unknown: retry"
-        )
-        _fail(state, event.path, e.Failure(error_class=UNKNOWN_CLASS, message=message))
-    elif step.attempt - step.tries >= MAX_LOST:
-        message = f"{event.path!r} was in flight at {MAX_LOST} crashes in this run and is not tried again"
-        _fail(state, event.path, e.Failure(error_class=UNKNOWN_CLASS, message=message))
-    else:
-        _make_ready(state, event.path, step)
-        _dispatch(state)
-
-
-def _fail(state: RunState, path: str, failure: e.Failure) -> None:
-    state.steps[path].status = StepStatus.FAILING
-    _give_up(state, path, failure)
-    _dispatch(state)
-
-
-def _give_up(state: RunState, path: str, failure: e.Failure) -> None:
-    """No further try: the step fails, or its `on_error` value takes over."""
-    state.steps[path].failure = failure
-    if state.plan.by_id[path].continues:
-        state.agenda["decision", path] = c.RecoverStep(path=path, failure=failure)
-    else:
-        _record(state, e.StepFailed(path=path, failure=failure, at=state.now))
-
-
-def _retry(state: RunState, event: e.RetryScheduled | e.RetryDue) -> None:
-    step = state.steps[event.path]
-    if isinstance(event, e.RetryScheduled):
-        state.agenda.pop(("decision", event.path), None)
-        step.status = StepStatus.RETRYING
-        step.retry_at = event.due_at
-        timer = c.RetryTimer(path=event.path, attempt=event.attempt)
-        _start_timer(state, ("timer", event.path), timer, event.due_at)
-    else:
-        state.agenda.pop(("timer", event.path), None)
-        step.retry_at = None
-        _make_ready(state, event.path, step)
-        _dispatch(state)
-
-
-def _step_decided(state: RunState, event: e.StepFailed | e.StepRecovered | e.StepSkipped) -> None:
-    step = state.steps[event.path]
-    state.agenda.pop(("decision", event.path), None)
-    match event:
-        case e.StepFailed():
-            step.failure = event.failure
-            if state.first_failure is None:
-                state.first_failure = (event.path, event.failure)
-            _end_step(state, event.path, step, StepStatus.FAILED)
-        case e.StepRecovered():
-            step.recovered = True
-            _end_step(state, event.path, step, StepStatus.COMPLETED)
-        case e.StepSkipped():
-            step.skip_reason = event.reason
-            _end_step(state, event.path, step, StepStatus.SKIPPED)
-        case _:
-            assert_never(event)
-
-
-# --- the agenda ---------------------------------------------------------------------------------------
-
-
-def _record(state: RunState, event: e.StepSkipped | e.StepFailed | e.RetryScheduled) -> None:
-    state.agenda["decision", event.path] = c.Record(event=event)
-
-
-def _start_timer(state: RunState, key: tuple[str, str], timer: c.Timer, due_at: float) -> None:
-    state.agenda[key] = c.StartTimer(timer=timer, due_at=due_at)
+FOLDS: Final[Mapping[type[e.Event], Callable[[RunState, Any], None]]] = {
+    e.RunSubmitted: _submitted,
+    e.RunStarted: _run_started,
+    e.AttemptStarted: attempts.attempt_started,
+    e.StepSucceeded: attempts.attempt_succeeded,
+    e.AttemptFailed: attempts.attempt_failed,
+    e.AttemptTimedOut: attempts.attempt_timed_out,
+    e.AttemptLost: attempts.attempt_lost,
+    e.AttemptCancelled: attempts.attempt_cancelled,
+    e.AttemptDeferred: attempts.attempt_deferred,
+    e.RetryScheduled: attempts.retry_scheduled,
+    e.RetryDue: attempts.retry_due,
+    e.ConditionEvaluated: _condition_answered,
+    e.ConditionFailed: _condition_answered,
+    e.StepFailed: _step_decided,
+    e.StepRecovered: _step_decided,
+    e.StepSkipped: _step_decided,
+    e.BlockEntered: control.answered,
+    e.BranchChosen: control.answered,
+    e.ItemsCounted: control.answered,
+    e.LoopChecked: control.answered,
+    e.WaitStarted: control.answered,
+    e.ApprovalRequested: control.answered,
+    e.ChildStarted: control.answered,
+    e.EvaluationFailed: control.answered,
+    e.BlockCompleted: control.answered,
+    e.WaitOver: control.happened,
+    e.ApprovalAnswered: control.happened,
+    e.ApprovalExpired: control.happened,
+    e.ChildLaunched: control.happened,
+    e.ChildEnded: control.happened,
+    e.BlockTimedOut: control.happened,
+    e.NoticeEmitted: _noticed,
+    e.RunPaused: _rested,
+    e.RunResumed: _rested,
+    e.RunParked: _rested,
+    e.RunWoken: _rested,
+    e.CancelRequested: _cancelled,
+    e.RunTimeoutReached: _timed_out,
+    e.RunCompleted: _run_ended,
+    e.RunFailed: _run_ended,
+    e.RunCancelled: _run_ended,
+    e.RunTimedOut: _run_ended,
+}
+"""What each event does to a state it may happen in; a test holds it to the union of all events."""

@@ -6,8 +6,9 @@ import pytest
 
 from app.core import commands as c
 from app.core import events as e
-from app.core.plan import Node, Plan, RetryPolicy
-from app.core.scheduler import MAX_LOST, decide, evolve
+from app.core.attempts import MAX_LOST
+from app.core.plan import Block, Node, Plan, RetryPolicy
+from app.core.scheduler import decide, evolve
 from app.core.state import RunPhase, RunState, StepStatus, initial_state
 from app.core.transitions import InvalidTransition
 
@@ -16,7 +17,9 @@ PERMANENT = e.Failure(error_class="invalid_request", message="wrong")
 
 
 def started(*nodes: Node, max_concurrency: int = 64, timeout: float | None = None) -> RunState:
-    state = initial_state("r", Plan(nodes=nodes, max_concurrency=max_concurrency, timeout=timeout))
+    state = initial_state(
+        "r", Plan(main=Block(nodes=nodes), max_concurrency=max_concurrency, timeout=timeout)
+    )
     evolve(state, e.RunSubmitted(at=0.0))
     return evolve(state, e.RunStarted(at=0.0))
 
@@ -30,7 +33,7 @@ def start(state: RunState, path: str, attempt: int = 1, at: float = 0.0) -> None
 
 
 def test_a_run_that_was_not_submitted_cannot_start() -> None:
-    state = initial_state("r", Plan(nodes=(Node(id="a"),)))
+    state = initial_state("r", Plan(main=Block(nodes=(Node(id="a"),))))
     with pytest.raises(InvalidTransition, match="the run is None"):
         evolve(state, e.RunStarted(at=0.0))
 
@@ -137,7 +140,7 @@ def test_cancellation_aborts_what_is_in_flight_and_ends_when_nothing_is() -> Non
 
 
 def test_a_queued_run_is_cancelled_without_having_started() -> None:
-    state = initial_state("r", Plan(nodes=(Node(id="a"),)))
+    state = initial_state("r", Plan(main=Block(nodes=(Node(id="a"),))))
     evolve(state, e.RunSubmitted(at=0.0))
     evolve(state, e.CancelRequested(reason=None, at=1.0))
     assert commands(state) == [c.FinishRun(outcome="cancelled")]
@@ -162,7 +165,7 @@ def test_a_run_that_takes_too_long_ends_as_timed_out() -> None:
 
 
 def test_the_submissions_own_timeout_goes_before_the_workflows() -> None:
-    state = initial_state("r", Plan(nodes=(Node(id="a"),), timeout=10.0))
+    state = initial_state("r", Plan(main=Block(nodes=(Node(id="a"),)), timeout=10.0))
     evolve(state, e.RunSubmitted(at=0.0))
     evolve(state, e.RunStarted(at=0.0, timeout=3.0))
     assert c.StartTimer(timer=c.RunTimer(), due_at=3.0) in commands(state)
@@ -206,7 +209,9 @@ def test_folding_again_after_a_crash_hands_over_what_nobody_answered() -> None:
         e.AttemptStarted(path="a", attempt=1, at=0.0),
         e.StepSucceeded(path="a", attempt=1, at=1.0),
     ]
-    state = initial_state("r", Plan(nodes=(Node(id="a"), Node(id="b", depends_on=("a",), conditional=True))))
+    state = initial_state(
+        "r", Plan(main=Block(nodes=(Node(id="a"), Node(id="b", depends_on=("a",), conditional=True))))
+    )
     for event in journal:
         evolve(state, event)
     assert commands(state) == [c.EvaluateCondition(path="b")]
@@ -221,4 +226,4 @@ def test_ten_thousand_steps_in_a_chain_of_skips_cost_no_recursion() -> None:
     while records := [command for command in commands(state) if isinstance(command, c.Record)]:
         for record in records:
             evolve(state, record.event)
-    assert state.open_steps == 0
+    assert state.root.open_steps == 0
