@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from app.ports.problems import Problem
+    from app.ports.steps import StepOutcome
 
 ErrorClass = Literal[
     "rate_limit",
@@ -43,6 +44,8 @@ ErrorClass = Literal[
     "condition",
     "invalid_config",
     "outcome_unknown",
+    "budget_exceeded",
+    "unknown_price",
     "internal",
 ]
 
@@ -63,6 +66,8 @@ class CallError(OrchestratorError):
         self.error_class: ErrorClass = error_class
         self.status = status
         """HTTP status of the answer, where there was one."""
+        self.billed: StepOutcome | None = None
+        """What was used although it failed, where that is known: an answer came, and was of no use."""
 
 
 class PermanentError(CallError):

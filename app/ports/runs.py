@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from app.ports.schedules import ScheduleStore
+    from app.ports.webhooks import Endpoint, WebhookStore
 
 RunStatus = Literal[
     "pending",
@@ -22,6 +26,8 @@ RunStatus = Literal[
     "cancelled",
     "timed_out",
 ]
+ApprovalStatus = Literal["pending", "answered", "expired", "cancelled"]
+APPROVAL_STATUSES: frozenset[str] = frozenset({"pending", "answered", "expired", "cancelled"})
 TERMINAL_STATUSES: frozenset[str] = frozenset({"completed", "failed", "cancelled", "timed_out"})
 
 
@@ -52,6 +58,9 @@ class RunRow:
     started_at: float | None = None
     finished_at: float | None = None
     parent_run_id: str | None = None
+    """The run that it repeats, or whose `workflow` step called it."""
+    concurrency_key: str | None = None
+    """What it shares its workflow's concurrency limit with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +72,33 @@ class StatusChange:
     """Set when not None."""
     finished_at: float | None = None
     """Set when not None."""
+    wake_at: float | None = None
+    """When a run that waits wants to be taken up again; None: only when something happens. Always set."""
+    wakes: str | None = None
+    """Another run that waits for this one's end: its `wake_at` becomes 0 if it is `waiting`, or if it is
+    `cancelling` and has a `wake_at` (one that is under way has none; infinity stands for no time)."""
+    approvals: Sequence[ApprovalRow] = ()
+    """Approvals as they stand now: inserted, or replaced by id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRow:
+    """A question to a person. Times are epoch seconds; the answer is in the journal."""
+
+    id: str
+    tenant: str
+    run_id: str
+    path: str
+    workflow: str
+    message: str
+    form: Mapping[str, Any] | None
+    """A JSON Schema of the answer's data."""
+    created_at: float
+    expires_at: float | None
+    status: ApprovalStatus = "pending"
+    action: str | None = None
+    answered_by: str | None = None
+    answered_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +173,29 @@ class RunStore(Protocol):
         events: Sequence[JournalRow],
         definition: Definition,
         idempotency: IdempotencyRecord | None = None,
+        *,
+        change: StatusChange | None = None,
+        webhook: Endpoint | None = None,
     ) -> None:
         """Store a run, its first events, its definition (once) and the answer given, all or none.
 
+        `change` is what else these events come to, for a run that at once waits, asks, or ends. `webhook`
+        is an endpoint that is bound to this run.
+
         Raises `AlreadyExists` when the idempotency key or the id is taken.
+        """
+        ...
+
+    async def create_many(
+        self,
+        runs: Sequence[RunRow],
+        events: Sequence[JournalRow],
+        definition: Definition,
+        idempotency: IdempotencyRecord | None = None,
+    ) -> None:
+        """Store runs of one definition, the first event of each, and the answer given, all or none.
+
+        Raises `AlreadyExists` when the idempotency key or any of the ids is taken.
         """
         ...
 
@@ -164,12 +219,90 @@ class RunStore(Protocol):
         """How many runs of all tenants have one of these statuses."""
         ...
 
+    async def due(self, now: float, *, limit: int) -> Sequence[RunRow]:
+        """Runs that are `waiting`, `paused` or `cancelling` with `wake_at` <= now, earliest first, all
+        tenants."""
+        ...
+
+    async def next_wake(self) -> float | None:
+        """The earliest `wake_at`, short of infinity, of a run that `due` would name at that time."""
+        ...
+
+    async def wake_callers(self) -> int:
+        """Set `wake_at` to 0 for every run that has a child that ended, where `StatusChange.wakes` would;
+        returns how many.
+
+        For a start after a crash, which may have come between a child's end and its caller's parking.
+        """
+        ...
+
+    async def active_by_concurrency_key(self) -> Mapping[tuple[str, str, str], int]:
+        """(tenant, workflow, concurrency key) → runs of it that were begun and have not ended.
+
+        Runs without a key, and those still `pending`, are not counted.
+        """
+        ...
+
+    async def oldest_of_key(self, tenant: str, workflow: str, key: str) -> RunRow | None:
+        """The run of a concurrency key that was begun first among those that have not ended."""
+        ...
+
+    async def children(self, tenant: str, run_id: str) -> Sequence[RunRow]:
+        """Runs whose `parent_run_id` it is, oldest first."""
+        ...
+
+    async def prune(self, finished_before: float, *, limit: int) -> int:
+        """Delete the oldest runs that ended before that time, with all that belongs to them.
+
+        Returns how many it deleted anything of; 0 when none is left. One small transaction a call: it may
+        stop short of the limit, and a run with a large journal takes several calls (nobody sees the rest).
+        A run whose parent has not ended stays: its end may not have been heard of. A `parent_run_id` that
+        names a deleted run stays as it is. Definitions that nothing names any more go too, now and then.
+        """
+        ...
+
     async def active_of_workflow(self, tenant: str, workflow: str) -> int:
         """How many runs of this workflow are not terminal."""
         ...
 
     async def definition(self, hash: str) -> Definition | None:
         """A stored definition."""
+        ...
+
+
+class ApprovalStore(Protocol):
+    """Approvals for listing; written with the events behind them (`StatusChange.approvals`)."""
+
+    async def get(self, tenant: str, approval_id: str) -> ApprovalRow | None:
+        """One approval."""
+        ...
+
+    async def list(
+        self,
+        tenant: str,
+        *,
+        statuses: frozenset[str],
+        run_id: str | None = None,
+        limit: int,
+        after: tuple[float, str] | None = None,
+    ) -> Sequence[ApprovalRow]:
+        """Oldest first by (created_at, id); `after` is the last row of the page before. No statuses: any."""
+        ...
+
+
+class StepCache(Protocol):
+    """Outputs of steps by content, for as long as their authors allow. Losing an entry costs a call."""
+
+    async def find(self, tenant: str, key: str, now: float) -> bytes | None:
+        """The value under a key unless it has expired."""
+        ...
+
+    async def save(self, tenant: str, key: str, value: bytes, *, expires_at: float) -> None:
+        """Keep a value; an earlier one is replaced."""
+        ...
+
+    async def prune(self, now: float, *, limit: int) -> int:
+        """Delete expired entries; returns how many."""
         ...
 
 
@@ -218,12 +351,16 @@ class IdempotencyStore(Protocol):
 
 
 class Store(Protocol):
-    """One database: the four views of it share its transactions."""
+    """One database: the views of it share its transactions."""
 
     journal: Journal
     runs: RunStore
     workflows: WorkflowStore
     idempotency: IdempotencyStore
+    approvals: ApprovalStore
+    cache: StepCache
+    schedules: ScheduleStore
+    webhooks: WebhookStore
 
     async def open(self) -> None:
         """Create or check the schema and get ready. Raises `StoreError` with what to do."""

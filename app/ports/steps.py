@@ -23,6 +23,8 @@ class StepOutcome:
     usage: Usage | None = None
     provider: str | None = None
     model: str | None = None
+    asked_model: str | None = None
+    """The model that was asked for, where another name may have answered."""
     emitted: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -61,3 +63,5 @@ class StepContext:
     workflow: str
     tenant: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+    """Bounds answers for which the document names no bound; set where a run has a budget."""

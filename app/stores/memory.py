@@ -10,63 +10,40 @@ import asyncio
 import builtins
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from heapq import nlargest, nsmallest
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from app.ports.errors import AlreadyExists, Fenced, StoreUnavailable
+from app.ports.errors import AlreadyExists, Fenced
 from app.ports.runs import (
-    TERMINAL_STATUSES,
+    ApprovalStore,
     Definition,
     IdempotencyRecord,
     IdempotencyStore,
     Journal,
     JournalRow,
-    RunFilter,
-    RunRow,
     RunStore,
     StatusChange,
+    StepCache,
     WorkflowRow,
     WorkflowStore,
 )
+from app.ports.schedules import ScheduleStore
+from app.ports.webhooks import WebhookStore
 from app.stores.expiry import KEEP_SECONDS, has_expired
-from app.stores.shape import check_append, check_create
-
-
-@dataclass(slots=True)
-class _Data:
-    """All that is stored, shared by the four views."""
-
-    keep: float
-    now: Callable[[], float]
-    open: bool = False
-    journal: dict[str, list[JournalRow]] = field(default_factory=dict)
-    runs: dict[str, RunRow] = field(default_factory=dict)
-    definitions: dict[str, Definition] = field(default_factory=dict)
-    workflows: dict[tuple[str, str], list[WorkflowRow]] = field(default_factory=dict)
-    answers: dict[tuple[str, str], IdempotencyRecord] = field(default_factory=dict)
-
-    def require_open(self) -> None:
-        if not self.open:
-            raise StoreUnavailable("the store is closed: open it first")
-
-    def require_free(self, record: IdempotencyRecord | None) -> None:
-        if record is None:
-            return
-        found = self.answers.get((record.tenant, record.key))
-        if found is not None and not has_expired(found.created_at, record.created_at, self.keep):
-            raise AlreadyExists(f"idempotency key {record.key!r} is taken: read the answer kept under it")
-
-    def keep_answer(self, record: IdempotencyRecord | None) -> None:
-        if record is not None:
-            self.answers[record.tenant, record.key] = record
+from app.stores.memory_data import MemoryData
+from app.stores.memory_records import MemoryApprovals, MemoryStepCache
+from app.stores.memory_runs import MemoryRuns
+from app.stores.memory_schedules import MemorySchedules
+from app.stores.memory_webhooks import MemoryWebhooks
+from app.stores.shape import check_append
 
 
 class MemoryJournal:
     """`app.ports.runs.Journal`."""
 
-    def __init__(self, data: _Data) -> None:
+    def __init__(self, data: MemoryData, webhooks: MemoryWebhooks) -> None:
         self._data = data
+        self._webhooks = webhooks
 
     async def append(self, rows: Sequence[JournalRow], change: StatusChange | None = None) -> None:
         check_append(rows, change)
@@ -81,9 +58,10 @@ class MemoryJournal:
                 "another writer has taken the run over, stop driving it"
             )
         self._data.journal.setdefault(run_id, []).extend(rows)
-        run = self._data.runs.get(run_id)
-        if change is not None and run is not None:
-            self._data.runs[run_id] = _changed(run, change)
+        if change is not None:
+            self._data.change(run_id, change)
+            if (run := self._data.runs.get(run_id)) is not None:
+                self._webhooks.status_changed(run, rows)
         await asyncio.sleep(0)
 
     async def read(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[JournalRow]:
@@ -93,74 +71,10 @@ class MemoryJournal:
         return rows[start:] if limit is None else rows[start : start + limit]
 
 
-class MemoryRuns:
-    """`app.ports.runs.RunStore`."""
-
-    def __init__(self, data: _Data) -> None:
-        self._data = data
-
-    async def create(
-        self,
-        run: RunRow,
-        events: Sequence[JournalRow],
-        definition: Definition,
-        idempotency: IdempotencyRecord | None = None,
-    ) -> None:
-        check_create(run, events)
-        data = self._data
-        data.require_open()
-        data.require_free(idempotency)
-        if run.id in data.runs or data.journal.get(run.id):
-            raise AlreadyExists(f"run {run.id!r} exists already: give a new run a new id")
-        data.runs[run.id] = replace(run, labels=dict(run.labels))
-        data.journal[run.id] = [*events]
-        data.definitions.setdefault(definition.hash, definition)
-        data.keep_answer(idempotency)
-        await asyncio.sleep(0)
-
-    async def get(self, tenant: str, run_id: str) -> RunRow | None:
-        self._data.require_open()
-        run = self._data.runs.get(run_id)
-        return run if run is not None and run.tenant == tenant else None
-
-    async def list(
-        self, tenant: str, filter: RunFilter, *, limit: int, before: tuple[float, str] | None = None
-    ) -> Sequence[RunRow]:
-        self._data.require_open()
-        found = (run for run in self._data.runs.values() if run.tenant == tenant and _matches(run, filter))
-        older = (run for run in found if before is None or _age(run) < before)
-        return nlargest(limit, older, key=_age)
-
-    async def unfinished(
-        self, *, limit: int, statuses: frozenset[str], exclude: frozenset[str] = frozenset()
-    ) -> Sequence[RunRow]:
-        self._data.require_open()
-        found = (run for run in self._in(statuses) if run.id not in exclude)
-        return nsmallest(limit, found, key=lambda run: (-run.priority, run.created_at, run.id))
-
-    async def count(self, statuses: frozenset[str]) -> int:
-        self._data.require_open()
-        return sum(1 for _ in self._in(statuses))
-
-    async def active_of_workflow(self, tenant: str, workflow: str) -> int:
-        self._data.require_open()
-        return sum(
-            run.tenant == tenant and run.workflow == workflow and run.status not in TERMINAL_STATUSES
-            for run in self._data.runs.values()
-        )
-
-    async def definition(self, hash: str) -> Definition | None:
-        self._data.require_open()
-        return self._data.definitions.get(hash)
-
-    def _in(self, statuses: frozenset[str]) -> Iterable[RunRow]:
-        return (run for run in self._data.runs.values() if run.status in statuses)
-
-
 class MemoryWorkflows:
     """`app.ports.runs.WorkflowStore`."""
 
-    def __init__(self, data: _Data) -> None:
+    def __init__(self, data: MemoryData) -> None:
         self._data = data
 
     async def register(
@@ -215,7 +129,7 @@ class MemoryWorkflows:
 class MemoryIdempotency:
     """`app.ports.runs.IdempotencyStore`."""
 
-    def __init__(self, data: _Data) -> None:
+    def __init__(self, data: MemoryData) -> None:
         self._data = data
 
     async def find(self, tenant: str, key: str) -> IdempotencyRecord | None:
@@ -246,11 +160,16 @@ class MemoryStore:
     def __init__(
         self, *, keep_idempotency: float = KEEP_SECONDS, now: Callable[[], float] = time.time
     ) -> None:
-        self._data = _Data(keep=keep_idempotency, now=now)
-        self.journal: Journal = MemoryJournal(self._data)
-        self.runs: RunStore = MemoryRuns(self._data)
+        self._data = MemoryData(keep=keep_idempotency, now=now)
+        webhooks = MemoryWebhooks(self._data)
+        self.webhooks: WebhookStore = webhooks
+        self.journal: Journal = MemoryJournal(self._data, webhooks)
+        self.runs: RunStore = MemoryRuns(self._data, webhooks)
         self.workflows: WorkflowStore = MemoryWorkflows(self._data)
         self.idempotency: IdempotencyStore = MemoryIdempotency(self._data)
+        self.approvals: ApprovalStore = MemoryApprovals(self._data)
+        self.cache: StepCache = MemoryStepCache(self._data)
+        self.schedules: ScheduleStore = MemorySchedules(self._data)
 
     @property
     def waiting(self) -> int:
@@ -271,26 +190,3 @@ class MemoryStore:
     async def check(self) -> None:
         """Raise `StoreUnavailable` when closed."""
         self._data.require_open()
-
-
-def _age(run: RunRow) -> tuple[float, str]:
-    return run.created_at, run.id
-
-
-def _changed(run: RunRow, change: StatusChange) -> RunRow:
-    return replace(
-        run,
-        status=change.status,
-        started_at=run.started_at if change.started_at is None else change.started_at,
-        finished_at=run.finished_at if change.finished_at is None else change.finished_at,
-    )
-
-
-def _matches(run: RunRow, filter: RunFilter) -> bool:
-    return (
-        (not filter.statuses or run.status in filter.statuses)
-        and (filter.workflow is None or run.workflow == filter.workflow)
-        and filter.labels.items() <= run.labels.items()
-        and (filter.created_after is None or run.created_at > filter.created_after)
-        and (filter.created_before is None or run.created_at < filter.created_before)
-    )

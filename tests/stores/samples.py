@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.ports.runs import Definition, IdempotencyRecord, JournalRow, RunRow, WorkflowRow
+from app.ports.runs import ApprovalRow, Definition, IdempotencyRecord, JournalRow, RunRow, WorkflowRow
 
 DEFINITION = Definition(hash="d1", document=b'{"name":"w"}')
 NOON = 1_800_000_000.0
@@ -57,3 +57,17 @@ def a_workflow(version: str = "1", labels: Mapping[str, str] | None = None, **ch
         "created_at": NOON,
     }
     return WorkflowRow(version=version, labels=labels or {}, **(fields | changes))
+
+
+def an_approval(approval_id: str = "a1", **changes: Any) -> ApprovalRow:
+    fields: dict[str, Any] = {
+        "tenant": "t1",
+        "run_id": "r1",
+        "path": "ask",
+        "workflow": "w",
+        "message": "Send it?",
+        "form": {"type": "object", "properties": {"ü": {"enum": [1, 0.5, None]}}},
+        "created_at": NOON,
+        "expires_at": NOON + 60,
+    }
+    return ApprovalRow(id=approval_id, **(fields | changes))

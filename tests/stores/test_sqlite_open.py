@@ -15,7 +15,7 @@ import pytest
 
 from app.ports.errors import StoreError
 from app.ports.runs import RunFilter
-from app.stores.sql.schema import DATABASE_FILE, SCHEMA_VERSION
+from app.stores.sql.schema import DATABASE_FILE, FIRST_VERSION, SCHEMA_VERSION
 from app.stores.sql.sqlite import SqliteStore
 from tests.stores.samples import DEFINITION, a_run, events
 
@@ -47,9 +47,9 @@ def _newer(path: Path) -> None:
     _execute(path, "UPDATE schema_version SET version = ?", SCHEMA_VERSION + 1)
 
 
-def _older(path: Path) -> None:
+def _older_than_the_first(path: Path) -> None:
     _make(path)
-    _execute(path, "UPDATE schema_version SET version = ?", SCHEMA_VERSION - 1)
+    _execute(path, "UPDATE schema_version SET version = ?", FIRST_VERSION - 1)
 
 
 def _without_version(path: Path) -> None:
@@ -67,7 +67,7 @@ def _a_directory(path: Path) -> None:
         (_not_a_database, "not a SQLite database"),
         (_another_program_s, "another program"),
         (_newer, "newer release"),
-        (_older, "migrate"),
+        (_older_than_the_first, "restore"),
         (_without_version, "schema version"),
         (_a_directory, "cannot be opened"),
     ],

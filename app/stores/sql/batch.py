@@ -14,16 +14,20 @@ from typing import Any, Final
 import orjson
 
 from app.ports.errors import Fenced, StoreError
-from app.ports.runs import TERMINAL_STATUSES, IdempotencyRecord, RunRow, StatusChange
+from app.ports.runs import TERMINAL_STATUSES, IdempotencyRecord, JournalRow, RunRow, StatusChange
+from app.ports.webhooks import NOTIFIED_STATUSES
 from app.stores.expiry import has_expired
+from app.stores.parking import woken
 from app.stores.sql.facts import Facts
-from app.stores.sql.rows import idempotency_parameters, run_parameters
+from app.stores.sql.rows import Row, approval_parameters, idempotency_parameters, run_parameters
 from app.stores.sql.text import Sql
-from app.stores.sql.units import Append, Create, GroupUnit, key_exists, run_exists
+from app.stores.sql.units import Append, Create, GroupUnit, Keep, key_exists, run_exists
+from app.stores.sql.webhook_rows import endpoint_row
 
 PAGES_A_COMMIT: Final = 4
 PAGES_A_RUN: Final = 3
 PAGES_A_CHANGE: Final = 1
+VALUES_A_KEEP: Final = 4
 PAGE_BYTES: Final = 4096
 """From these the growth of the write-ahead log is estimated; being wrong only moves a checkpoint."""
 
@@ -54,8 +58,17 @@ class Plan:
         self._new_keys: set[tuple[str, str]] = set()
         self._keep = keep
         self._rows: dict[str, list[Any]] = {
-            name: [] for name in ("insert_runs", "insert_labels", "insert_idempotency", "insert_journal")
+            name: []
+            for name in (
+                *("insert_runs", "insert_labels", "insert_idempotency", "insert_journal"),
+                "insert_webhook_endpoints",
+            )
         }
+        self._cached: list[Any] = []
+        self._approvals: dict[str, Row] = {}
+        self._woken: dict[str, None] = {}
+        self._notices: list[tuple[str, int, str, float]] = []
+        """Run, number, name and time of the events that somebody may want to be told of."""
         self._bytes = 0
 
     def add(self, units: Sequence[GroupUnit]) -> None:
@@ -63,8 +76,11 @@ class Plan:
         for unit in units:
             if isinstance(unit, Append):
                 self.outcomes.append(self._append(unit))
-            else:
+            elif isinstance(unit, Create):
                 self.outcomes.append(self._create(unit))
+            else:
+                self._keep_value(unit)
+                self.outcomes.append(None)
 
     def _append(self, unit: Append) -> StoreError | None:
         first = unit.rows[0]
@@ -79,17 +95,47 @@ class Plan:
                 f"run {run_id!r} stands at seq {last!r}, so seq {first.seq!r} cannot follow: "
                 "another writer has taken the run over, stop driving it"
             )
+        try:
+            # What may not be encoded comes before the first row is added.
+            approvals = _approval_rows(unit.change)
+        except StoreError as error:
+            return error
         self._journal(unit)
         if unit.change is not None:
-            before = self.changes.get(run_id)
-            self.changes[run_id] = unit.change if before is None else _merge(before, unit.change)
+            self._change(run_id, unit.change, approvals)
+            self._notice(unit.change.status, unit.rows)
         return None
+
+    def _change(self, run_id: str, change: StatusChange, approvals: dict[str, Row]) -> None:
+        before = self.changes.get(run_id)
+        self.changes[run_id] = change if before is None else _merge(before, change)
+        self._approvals |= approvals
+        if change.wakes is not None:
+            self._wake(change.wakes)
+
+    def _wake(self, run_id: str) -> None:
+        """As if units were stored one by one: a change before it in this batch counts, one after it wins."""
+        change = self.changes.get(run_id)
+        if change is None:
+            self._woken[run_id] = None
+        else:
+            self.changes[run_id] = woken(change)
+
+    def _keep_value(self, unit: Keep) -> None:
+        self._cached += (unit.tenant, unit.key, unit.value, unit.expires_at)
+        self._bytes += len(unit.value)
+
+    def _notice(self, status: str, events: Sequence[JournalRow]) -> None:
+        if events and status in NOTIFIED_STATUSES:
+            last = events[-1]
+            self._notices.append((last.run_id, last.seq, f"run.{status}", last.at))
 
     def _journal(self, unit: Append | Create) -> None:
         events = unit.rows if isinstance(unit, Append) else unit.events
         parameters = self._rows["insert_journal"]
         for row in events:
-            parameters += (row.run_id, row.seq, row.type, row.payload, row.at)
+            # A copy that is bound at once costs a third of looking for an adapter of `bytes`.
+            parameters += (row.run_id, row.seq, row.type, bytearray(row.payload), row.at)
             self._bytes += len(row.payload)
         if events:
             self.last[events[-1].run_id] = events[-1].seq
@@ -107,6 +153,8 @@ class Plan:
             # What may not be encoded comes before the first row is added.
             row = run_parameters(run)
             kept = None if record is None else idempotency_parameters(record)
+            approvals = _approval_rows(unit.change)
+            webhook = () if unit.webhook is None else endpoint_row(unit.webhook)
         except StoreError as error:
             return error
         self._runs.add(run.id)
@@ -120,7 +168,11 @@ class Plan:
         if not self._facts.has_definition(unit.definition.hash):
             self.definitions[unit.definition.hash] = unit.definition.document
             self._bytes += len(unit.definition.document)
+        self._rows["insert_webhook_endpoints"] += webhook
         self._journal(unit)
+        if unit.change is not None:
+            self._change(run.id, unit.change, approvals)
+        self._notice(run.status, unit.events)
         return None
 
     def _is_taken(self, record: IdempotencyRecord) -> bool:
@@ -133,7 +185,8 @@ class Plan:
     def pages(self) -> int:
         """About how much the write-ahead log grows by it."""
         runs = len(self._rows["insert_runs"]) // len(RunRow.__dataclass_fields__)
-        leaves = len(self.last) + runs * PAGES_A_RUN + len(self.changes) * PAGES_A_CHANGE
+        rare = len(self._approvals) + len(self._woken) + len(self._cached) // VALUES_A_KEEP
+        leaves = len(self.last) + runs * PAGES_A_RUN + len(self.changes) * PAGES_A_CHANGE + rare
         return PAGES_A_COMMIT + leaves + self._bytes // PAGE_BYTES
 
     def statements(self, sql: Sql) -> list[tuple[str, Any]]:
@@ -143,30 +196,49 @@ class Plan:
             definitions += item
         changes: list[Any] = []
         for run_id, change in self.changes.items():
-            changes += (run_id, change.status, change.started_at, change.finished_at)
-        everything = {"insert_definitions": definitions, **self._rows, "update_runs": changes}
+            changes += (run_id, change.status, change.started_at, change.finished_at, change.wake_at)
+        everything = {
+            "insert_definitions": definitions,
+            **self._rows,
+            # A wake is for the row as it was, so it comes before the changes that overtake it.
+            "wake_runs": [*self._woken],
+            "update_runs": changes,
+            "upsert_approvals": [value for row in self._approvals.values() for value in row],
+            "upsert_step_cache": self._cached,
+        }
         # A stored key that was no obstacle has expired: the new answer takes its place.
         expired: list[tuple[str, Any]] = [
             (sql["idempotency_delete"], {"tenant": tenant, "key": key})
             for tenant, key in sorted(self._new_keys & self._stored_keys.keys())
         ]
-        return expired + [
+        stored: list[tuple[str, Any]] = [
             statement
             for name, parameters in everything.items()
             for statement in sql.bulk[name].statements(parameters)
         ]
+        if self._notices:
+            stored.append((sql["webhook_owe"], {"notices": orjson.dumps(self._notices).decode()}))
+        return expired + stored
 
     def finished(self) -> list[str]:
         """The runs that it ends."""
         return [run_id for run_id, change in self.changes.items() if change.status in TERMINAL_STATUSES]
 
 
+def _approval_rows(change: StatusChange | None) -> dict[str, Row]:
+    """By id, so that the last one of an id counts. Raises `StoreError` for what cannot be encoded."""
+    if change is None or not change.approvals:
+        return {}
+    return {approval.id: approval_parameters(approval) for approval in change.approvals}
+
+
 def _merge(before: StatusChange, after: StatusChange) -> StatusChange:
-    """Both changes in one: the later status, and each time that either sets."""
+    """Both changes of a row in one: the later status and wake_at, and each time that either sets."""
     return StatusChange(
         status=after.status,
         started_at=before.started_at if after.started_at is None else after.started_at,
         finished_at=before.finished_at if after.finished_at is None else after.finished_at,
+        wake_at=after.wake_at,
     )
 
 

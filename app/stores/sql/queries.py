@@ -1,7 +1,7 @@
 """Every statement of the journal store, in SQLAlchemy Core.
 
 Reads have named parameters. Bulk writes (`BULK`) take the parameters of many rows in order: the one
-`VALUES` row they are written with here is repeated as often as needed, rows of NULLs fill it up.
+`VALUES` row they are written with here is repeated as often as needed, rows that begin with NULL fill up.
 `compile` turns this module into the SQL text that the SQLite adapter ships and reviewers read.
 """
 
@@ -12,12 +12,10 @@ from typing import Any, Final
 from sqlalchemy import (
     CTE,
     ClauseElement,
-    Double,
     FromClause,
     Select,
     Table,
     TableValuedAlias,
-    Text,
     bindparam,
     column,
     delete,
@@ -31,24 +29,30 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
+from app.stores.sql.schedule_queries import SCHEDULES
 from app.stores.sql.tables import (
     definitions,
     idempotency,
     journal,
+    run_columns,
     run_labels,
     runs,
+    schedules,
     schema_version,
     unfinished,
+    webhook_deliveries,
+    webhook_endpoints,
     workflows,
     write_probe,
 )
+from app.stores.sql.webhook_queries import WEBHOOKS
 
 PROBE_BYTES: Final = 64 * 1024
 """As much as a usual batch writes: a probe that fits where a batch would not proves nothing. Random, because
 SQLite writes no page whose content stays the same."""
 
 
-def _each(parameter: str) -> TableValuedAlias:
+def each(parameter: str) -> TableValuedAlias:
     """The items of a JSON array that is passed as one parameter."""
     return func.json_each(bindparam(parameter)).table_valued("value", name=parameter)
 
@@ -60,8 +64,8 @@ def _runs_list(*, by_workflow: bool, by_label: bool) -> Select[Any]:
     """
     order: Table = run_labels if by_label else runs
     run_id = run_labels.c.run_id if by_label else runs.c.id
-    statuses = _each("statuses")
-    query = select(runs).where(
+    statuses = each("statuses")
+    query = select(*run_columns).where(
         order.c.tenant == bindparam("tenant"),
         tuple_(order.c.created_at, run_id) < tuple_(bindparam("before_time"), bindparam("before_id")),
         order.c.created_at > bindparam("created_after"),
@@ -80,7 +84,7 @@ def _runs_list(*, by_workflow: bool, by_label: bool) -> Select[Any]:
 
 def _no_label_missing() -> Any:
     """None of the `[key, value]` pairs in the parameter `more_labels` lacks its row."""
-    more = _each("more_labels")
+    more = each("more_labels")
     other = run_labels.alias("other")
     found: Select[Any] = select(literal_column("1")).where(
         other.c.tenant == runs.c.tenant,
@@ -95,9 +99,9 @@ def _no_label_missing() -> Any:
 
 def _by_status(*conditions: Any) -> Select[Any]:
     """Runs of one status, high priority first, then old first; run once for each status asked for."""
-    chosen = _each("exclude")
+    chosen = each("exclude")
     return (
-        select(runs)
+        select(*run_columns)
         .where(runs.c.status == bindparam("status"), *conditions)
         .where(runs.c.id.not_in(select(chosen.c.value)))
         .order_by(runs.c.priority.desc(), runs.c.created_at, runs.c.id)
@@ -106,8 +110,8 @@ def _by_status(*conditions: Any) -> Select[Any]:
 
 
 _newest = workflows.alias("newest")
-_wanted_runs = _each("run_ids")
-_wanted_keys = _each("pairs")
+_wanted_runs = each("run_ids")
+_wanted_keys = each("pairs")
 _count = select(func.count()).select_from(runs)
 
 NAMED: Final[dict[str, ClauseElement]] = {
@@ -115,7 +119,7 @@ NAMED: Final[dict[str, ClauseElement]] = {
     .where(journal.c.run_id == bindparam("run_id"), journal.c.seq > bindparam("after"))
     .order_by(journal.c.seq)
     .limit(bindparam("limit")),
-    "run_get": select(runs).where(runs.c.id == bindparam("id"), runs.c.tenant == bindparam("tenant")),
+    "run_get": select(*run_columns).where(runs.c.id == bindparam("id"), runs.c.tenant == bindparam("tenant")),
     "runs_list": _runs_list(by_workflow=False, by_label=False),
     "runs_list_workflow": _runs_list(by_workflow=True, by_label=False),
     "runs_list_label": _runs_list(by_workflow=False, by_label=True),
@@ -182,8 +186,11 @@ NAMED: Final[dict[str, ClauseElement]] = {
         (idempotency.c.tenant == func.json_extract(_wanted_keys.c.value, literal_column("'$[0]'")))
         & (idempotency.c.key == func.json_extract(_wanted_keys.c.value, literal_column("'$[1]'"))),
     ),
+    **SCHEDULES,
+    **WEBHOOKS,
     "schema_version_get": select(schema_version.c.version),
     "schema_version_set": insert(schema_version).values(version=bindparam("version")),
+    "schema_version_raise": update(schema_version).values(version=bindparam("version")),
     "probe_create": insert(write_probe).values(
         id=literal_column("1"), filler=func.zeroblob(literal_column("1"))
     ),
@@ -191,49 +198,47 @@ NAMED: Final[dict[str, ClauseElement]] = {
 }
 
 
-def _rows(table: FromClause, *names: str) -> CTE:
+def rows_of(table: FromClause, *names: str) -> CTE:
     """One row of positional parameters, to be repeated."""
     columns = [column(name, table.c[name].type) for name in names]
     row: tuple[Any, ...] = tuple(bindparam(name, None) for name in names)
     return values(*columns, name="new").data([row]).cte("new")
 
 
-def _insert(table: Table) -> ClauseElement:
-    """Insert every row whose first column is not NULL."""
-    new = _rows(table, *table.c.keys())
-    present = select(new).where(new.c[table.c.keys()[0]].is_not(None))
-    statement = insert_or_ignore(table).from_select(table.c.keys(), present)
+def _insert(table: Table, *names: str) -> ClauseElement:
+    """Insert every row whose first column is not NULL; all columns, unless some are named."""
+    columns = names or tuple(table.c.keys())
+    new = rows_of(table, *columns)
+    present = select(new).where(new.c[columns[0]].is_not(None))
+    statement = insert_or_ignore(table).from_select(columns, present)
     # A definition is its content: the same one again changes nothing.
     return statement.on_conflict_do_nothing() if table is definitions else statement
 
 
 def _update_runs() -> ClauseElement:
-    """Set status and, where not NULL, the times of the runs that are named."""
-    new = values(
-        column("id", Text),
-        column("status", Text),
-        column("started_at", Double),
-        column("finished_at", Double),
-    )
-    row = new.data([tuple(bindparam(name, None) for name in ("id", "status", "started_at", "finished_at"))])
-    cte = row.cte("new")
+    """Set status and wake_at and, where not NULL, the times of the runs that are named."""
+    new = rows_of(runs, "id", "status", "started_at", "finished_at", "wake_at")
     return (
         update(runs)
-        .where(runs.c.id == cte.c.id)
+        .where(runs.c.id == new.c.id)
         .values(
-            status=cte.c.status,
-            started_at=func.coalesce(cte.c.started_at, runs.c.started_at),
-            finished_at=func.coalesce(cte.c.finished_at, runs.c.finished_at),
+            status=new.c.status,
+            started_at=func.coalesce(new.c.started_at, runs.c.started_at),
+            finished_at=func.coalesce(new.c.finished_at, runs.c.finished_at),
+            wake_at=new.c.wake_at,
         )
     )
 
 
 BULK: Final[dict[str, ClauseElement]] = {
     "insert_journal": _insert(journal),
-    "insert_runs": _insert(runs),
+    "insert_runs": _insert(runs, *(column.name for column in run_columns)),
     "insert_labels": _insert(run_labels),
     "insert_definitions": _insert(definitions),
     "insert_workflows": _insert(workflows),
     "insert_idempotency": _insert(idempotency),
     "update_runs": _update_runs(),
+    "insert_schedules": _insert(schedules),
+    "insert_webhook_endpoints": _insert(webhook_endpoints),
+    "insert_webhook_deliveries": _insert(webhook_deliveries),
 }

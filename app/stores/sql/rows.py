@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from app.ports.errors import StoreError
-from app.ports.runs import IdempotencyRecord, JournalRow, RunRow, WorkflowRow
+from app.ports.runs import ApprovalRow, IdempotencyRecord, JournalRow, RunRow, WorkflowRow
 
 Row = Sequence[Any]
 
@@ -42,6 +42,7 @@ def run_parameters(run: RunRow) -> Row:
         run.started_at,
         run.finished_at,
         run.parent_run_id,
+        run.concurrency_key,
     )
 
 
@@ -60,12 +61,57 @@ def run_from(row: Row) -> RunRow:
         started_at=row[9],
         finished_at=row[10],
         parent_run_id=row[11],
+        concurrency_key=row[12],
     )
 
 
 def event_from(run_id: str, row: Row) -> JournalRow:
     """A row of `journal` without its run_id."""
     return JournalRow(run_id=run_id, seq=row[0], type=row[1], payload=row[2], at=row[3])
+
+
+def approval_parameters(approval: ApprovalRow) -> Row:
+    """A row of `approvals`. Raises `StoreError` for a form that is no JSON."""
+    try:
+        form = None if approval.form is None else orjson.dumps(approval.form).decode()
+    except TypeError as error:
+        raise StoreError(
+            f"the form of approval {approval.id!r} cannot be stored: it must be JSON in valid Unicode"
+        ) from error
+    return (
+        approval.id,
+        approval.tenant,
+        approval.run_id,
+        approval.path,
+        approval.workflow,
+        approval.message,
+        form,
+        approval.created_at,
+        approval.expires_at,
+        approval.status,
+        approval.action,
+        approval.answered_by,
+        approval.answered_at,
+    )
+
+
+def approval_from(row: Row) -> ApprovalRow:
+    """A row of `approvals`."""
+    return ApprovalRow(
+        id=row[0],
+        tenant=row[1],
+        run_id=row[2],
+        path=row[3],
+        workflow=row[4],
+        message=row[5],
+        form=None if row[6] is None else orjson.loads(row[6]),
+        created_at=row[7],
+        expires_at=row[8],
+        status=row[9],
+        action=row[10],
+        answered_by=row[11],
+        answered_at=row[12],
+    )
 
 
 def workflow_parameters(workflow: WorkflowRow, revision: int) -> Row:

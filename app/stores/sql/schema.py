@@ -1,4 +1,5 @@
-"""The database file: made when it is missing, refused when it is not ours, and how to connect to it."""
+"""The database file: made when it is missing, upgraded when it is older, refused when it is not ours, and how
+to connect to it."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ from typing import Final
 from app.ports.errors import StoreError
 from app.stores.sql.faults import outage
 from app.stores.sql.text import Sql
+from app.stores.sql.upgrade import upgrade
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+FIRST_VERSION: Final = 1
 DATABASE_FILE: Final = "orchestrator.db"
 BUSY_MILLISECONDS: Final = 5000
 MINIMUM_SQLITE: Final = (3, 38, 0)
@@ -118,8 +121,11 @@ def _prepare_schema(connection: sqlite3.Connection, name: str, sql: Sql) -> None
             f"{name!r} in data_dir is a database of another program: move it away or set another data_dir"
         )
     else:
-        found = connection.execute(sql["schema_version_get"]).fetchone()
-        _check_version(0 if found is None else found[0], name)
+        row = connection.execute(sql["schema_version_get"]).fetchone()
+        found = 0 if row is None else row[0]
+        _check_version(found, name)
+        if found < SCHEMA_VERSION:
+            upgrade(connection, sql, found=found, wanted=SCHEMA_VERSION)
     connection.commit()
 
 
@@ -129,8 +135,8 @@ def _check_version(found: int, name: str) -> None:
             f"{name!r} in data_dir has schema version {found!r}, this release knows {SCHEMA_VERSION!r}: "
             "run the newer release that wrote it, or set another data_dir"
         )
-    if found < SCHEMA_VERSION:
+    if found < FIRST_VERSION:
         raise StoreError(
-            f"{name!r} in data_dir has schema version {found!r}, this release needs {SCHEMA_VERSION!r}: "
-            "migrate it with a copy kept aside, or set another data_dir"
+            f"{name!r} in data_dir names no schema version that there ever was: "
+            "restore data_dir from a backup, or set another data_dir"
         )

@@ -64,8 +64,13 @@ class WriteSession:
         half = len(units) // 2
         return self.commit(units[:half]) + self.commit(units[half:])
 
-    def run(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        """Execute an action in a transaction of its own. Raises `StoreError`; then nothing was stored."""
+    def run(
+        self, action: Callable[[sqlite3.Connection], T], *, pages: int = SOLO_PAGES, deletes: bool = False
+    ) -> T:
+        """Execute an action in a transaction of its own. Raises `StoreError`; then nothing was stored.
+
+        `pages` is about what it writes; `deletes`: what is remembered of the database may be gone.
+        """
         try:
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
@@ -77,7 +82,9 @@ class WriteSession:
         except WRITE_ERRORS as error:
             failure = self._recover(error)
             raise (unstorable(error) if failure is None else failure()) from error
-        self._pages += SOLO_PAGES
+        self._pages += pages
+        if deletes:
+            self._facts.forget()
         return result
 
     def checkpoint_if_due(self) -> None:

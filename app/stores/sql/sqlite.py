@@ -16,14 +16,20 @@ from typing import Final
 import structlog
 
 from app.ports.errors import StoreError, StoreUnavailable
-from app.ports.runs import IdempotencyStore, Journal, RunStore, WorkflowStore
+from app.ports.runs import ApprovalStore, IdempotencyStore, Journal, RunStore, StepCache, WorkflowStore
+from app.ports.schedules import ScheduleStore
+from app.ports.webhooks import WebhookStore
 from app.stores.expiry import KEEP_SECONDS
+from app.stores.sql.approvals import SqliteApprovals
 from app.stores.sql.faults import outage
 from app.stores.sql.readers import Readers
+from app.stores.sql.schedules import SqliteSchedules
 from app.stores.sql.schema import DATABASE_FILE, prepare
 from app.stores.sql.session import WriteSession
+from app.stores.sql.step_cache import SqliteStepCache
 from app.stores.sql.text import load_sql
 from app.stores.sql.views import SqliteIdempotency, SqliteJournal, SqliteRuns, SqliteWorkflows
+from app.stores.sql.webhooks import SqliteWebhooks
 from app.stores.sql.writer import CommitObserver, Writer
 
 READERS: Final = 2
@@ -52,11 +58,15 @@ class SqliteStore:
         self._writer = Writer(session, observer)
         parts = (self._readers, self._writer, self._sql)
         self.journal: Journal = SqliteJournal(*parts)
-        self.runs: RunStore = SqliteRuns(*parts)
+        self.runs: RunStore = SqliteRuns(*parts, keep_idempotency=keep_idempotency)
         self.workflows: WorkflowStore = SqliteWorkflows(*parts, keep_idempotency=keep_idempotency)
         self.idempotency: IdempotencyStore = SqliteIdempotency(
             *parts, keep_idempotency=keep_idempotency, now=now
         )
+        self.approvals: ApprovalStore = SqliteApprovals(self._readers, self._sql)
+        self.cache: StepCache = SqliteStepCache(*parts)
+        self.schedules: ScheduleStore = SqliteSchedules(*parts, keep_idempotency=keep_idempotency)
+        self.webhooks: WebhookStore = SqliteWebhooks(*parts, keep_idempotency=keep_idempotency)
         self._probing: asyncio.Task[None] | None = None
         self._checked_at: float | None = None
         """When the latest probe began."""

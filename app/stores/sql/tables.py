@@ -4,7 +4,8 @@ Times are epoch seconds as doubles, JSON is text. Tables that are read by their 
 rows are clustered on it in SQLite (`WITHOUT ROWID`). The journal has no foreign key: it is the hottest
 table, and its runs are created in the same transaction as their first events.
 
-Statements belong to `queries`. A change here needs a new `SCHEMA_VERSION` and a migration.
+Statements belong to `queries`. A change here needs a new `SCHEMA_VERSION`; `upgrade` adds what a file of an
+earlier one lacks, so a column that is added must be one that may be empty.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -27,6 +29,12 @@ from sqlalchemy import (
 
 UNFINISHED: Final = ("pending", "running", "waiting", "paused", "cancelling")
 """Every status that is not terminal, spelled out because partial indexes repeat it literally."""
+FINISHED: Final = ("completed", "failed", "cancelled", "timed_out")
+"""Every status that is."""
+WAKEABLE: Final = ("waiting", "paused", "cancelling")
+"""The statuses in which a run may be parked with a time to be taken up again."""
+BEGUN: Final = ("running", "waiting", "paused", "cancelling")
+"""The statuses in which a run holds its place within its concurrency key."""
 
 metadata = MetaData()
 
@@ -63,10 +71,25 @@ runs = Table(
     Column("started_at", Double),
     Column("finished_at", Double),
     Column("parent_run_id", Text),
+    Column("concurrency_key", Text),
+    Column("wake_at", Double),
     sqlite_with_rowid=False,
 )
 
-unfinished = runs.c.status.in_([literal_column(f"'{status}'") for status in UNFINISHED])
+run_columns: Final = [column for column in runs.c if column is not runs.c.wake_at]
+"""What the port knows of a run; when it is to be taken up again is the store's."""
+
+
+def one_of(status: ColumnElement[str], statuses: tuple[str, ...]) -> ColumnElement[bool]:
+    """Whether it is one of them, in the words that a partial index needs to be recognised."""
+    return status.in_([literal_column(f"'{name}'") for name in statuses])
+
+
+unfinished = one_of(runs.c.status, UNFINISHED)
+finished = one_of(runs.c.status, FINISHED)
+wakeable = runs.c.wake_at.is_not(None) & one_of(runs.c.status, WAKEABLE)
+holds_a_key = runs.c.concurrency_key.is_not(None) & one_of(runs.c.status, BEGUN)
+has_parent = runs.c.parent_run_id.is_not(None)
 
 Index("runs_newest", runs.c.tenant, runs.c.created_at, runs.c.id)
 Index("runs_of_workflow", runs.c.tenant, runs.c.workflow, runs.c.created_at, runs.c.id)
@@ -79,6 +102,27 @@ Index(
     sqlite_where=unfinished,
     postgresql_where=unfinished,
 )
+Index("runs_of_definition", runs.c.definition_hash)
+Index("runs_finished", runs.c.finished_at, runs.c.id, sqlite_where=finished, postgresql_where=finished)
+Index("runs_due", runs.c.wake_at, runs.c.id, sqlite_where=wakeable, postgresql_where=wakeable)
+Index(
+    "runs_of_key",
+    runs.c.tenant,
+    runs.c.workflow,
+    runs.c.concurrency_key,
+    runs.c.started_at,
+    runs.c.id,
+    sqlite_where=holds_a_key,
+    postgresql_where=holds_a_key,
+)
+Index(
+    "runs_of_parent",
+    runs.c.parent_run_id,
+    runs.c.created_at,
+    runs.c.id,
+    sqlite_where=has_parent,
+    postgresql_where=has_parent,
+)
 
 run_labels = Table(
     "run_labels",
@@ -90,6 +134,8 @@ run_labels = Table(
     Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
     sqlite_with_rowid=False,
 )
+
+Index("run_labels_of_run", run_labels.c.run_id)
 
 workflows = Table(
     "workflows",
@@ -105,6 +151,8 @@ workflows = Table(
     UniqueConstraint("tenant", "name", "revision"),
 )
 
+Index("workflows_of_definition", workflows.c.definition_hash)
+
 idempotency = Table(
     "idempotency",
     metadata,
@@ -118,6 +166,122 @@ idempotency = Table(
 )
 
 Index("idempotency_oldest", idempotency.c.created_at)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("overlap", Text, nullable=False),
+    Column("paused", Integer, nullable=False),
+    Column("anchor", Double, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("next_fire_at", Double),
+    Column("queued_at", Double),
+    Column("previous_run_id", Text),
+    Column("progress", Text, nullable=False),
+    UniqueConstraint("tenant", "name"),
+)
+
+Index("schedules_due", schedules.c.next_fire_at, schedules.c.id)
+Index(
+    "schedules_queued",
+    schedules.c.queued_at,
+    schedules.c.id,
+    sqlite_where=schedules.c.queued_at.is_not(None),
+    postgresql_where=schedules.c.queued_at.is_not(None),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    # Empty for an endpoint that is bound to no run, so that one index finds both kinds.
+    Column("run_id", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("workflow", Text),
+    Column("labels", Text, nullable=False),
+    Column("description", Text),
+    Column("enabled", Integer, nullable=False),
+    Column("disabled_reason", Text),
+    Column("include_outputs", Integer, nullable=False),
+    Column("secret", Text),
+    Column("old_secret", Text),
+    Column("old_secret_until", Double),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+of_a_run = webhook_endpoints.c.run_id > literal_column("''")
+
+Index("webhook_endpoints_of", webhook_endpoints.c.tenant, webhook_endpoints.c.run_id, webhook_endpoints.c.id)
+Index(
+    "webhook_endpoints_of_runs",
+    webhook_endpoints.c.created_at,
+    sqlite_where=of_a_run,
+    postgresql_where=of_a_run,
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("endpoint_id", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("run_id", Text),
+    Column("seq", Integer),
+    Column("event", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("attempts", Text, nullable=False),
+    Column("next_attempt_at", Double),
+    Column("created_at", Double, nullable=False),
+    Column("finished_at", Double),
+    sqlite_with_rowid=False,
+)
+
+pending = webhook_deliveries.c.status == literal_column("'pending'")
+ended = webhook_deliveries.c.finished_at.is_not(None)
+
+Index(
+    "webhook_deliveries_due",
+    webhook_deliveries.c.next_attempt_at,
+    webhook_deliveries.c.target,
+    sqlite_where=pending,
+    postgresql_where=pending,
+)
+Index(
+    "webhook_deliveries_pending",
+    webhook_deliveries.c.endpoint_id,
+    webhook_deliveries.c.next_attempt_at,
+    sqlite_where=pending,
+    postgresql_where=pending,
+)
+Index("webhook_deliveries_newest", webhook_deliveries.c.endpoint_id, webhook_deliveries.c.created_at)
+Index(
+    "webhook_deliveries_of_run",
+    webhook_deliveries.c.run_id,
+    webhook_deliveries.c.created_at,
+    webhook_deliveries.c.endpoint_id,
+)
+Index(
+    "webhook_deliveries_ended",
+    webhook_deliveries.c.finished_at,
+    sqlite_where=ended,
+    postgresql_where=ended,
+)
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 

@@ -1,9 +1,9 @@
 """The SQL text that the SQLite adapter executes, read from `sqlite.sql`.
 
 Bulk statements are written there for one row. `Bulk` repeats that row: a whole batch goes out in one
-statement, filled up with NULL rows to one of a few sizes, so that every text stays prepared. Each step of
-SQLite gives the interpreter lock away and has to win it back from a busy event loop: one step a batch,
-not one a row.
+statement, filled up to one of a few sizes with rows whose first column is NULL, so that every text stays
+prepared. Each step of SQLite gives the interpreter lock away and has to win it back from a busy event
+loop: one step a batch, not one a row.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-SIZES: Final = (1, 4, 16, 64, 256, 1024)
+SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Rows of a bulk statement; the largest times the widest table stays below SQLite's 32,766 parameters."""
+FILLER: Final = 0
+"""Stands behind the NULL of a row that fills up. Python's `sqlite3` binds an `int`, `float`, `str` or
+`bytearray` at once; for None and `bytes` it first looks for an adapter, which takes fifteen times as long."""
 
 _SECTION = re.compile(r"^-- name: (\w+)\n(.*?);\n(?=\n-- name: |\Z)", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"\(VALUES (\(\?(?:, \?)*\))\)")
@@ -34,7 +37,7 @@ class Bulk:
             part = parameters[start : start + SIZES[-1] * self.width]
             rows = len(part) // self.width
             size = next(size for size in SIZES if size >= rows)
-            part.extend([None] * ((size - rows) * self.width))
+            part.extend([None, *[FILLER] * (self.width - 1)] * (size - rows))
             yield self.texts[size], part
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.ports.errors import AlreadyExists
 from app.ports.runs import Definition, IdempotencyRecord, JournalRow, RunRow, StatusChange
+from app.ports.webhooks import Endpoint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +28,18 @@ class Create:
     events: Sequence[JournalRow]
     definition: Definition
     idempotency: IdempotencyRecord | None
+    change: StatusChange | None = None
+    webhook: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keep:
+    """A small entry of the step cache, in place of an earlier one. Joins a group commit."""
+
+    tenant: str
+    key: str
+    value: bytes
+    expires_at: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,9 +47,13 @@ class Solo:
     """A rare write that gets a transaction of its own; its result is the caller's answer."""
 
     action: Callable[[sqlite3.Connection], Any]
+    pages: int
+    """About how much the write-ahead log grows by it."""
+    deletes: bool
+    """Runs or definitions may be gone after it."""
 
 
-GroupUnit = Append | Create
+GroupUnit = Append | Create | Keep
 Unit = GroupUnit | Solo
 
 

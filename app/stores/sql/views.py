@@ -21,8 +21,12 @@ from app.ports.runs import (
     StatusChange,
     WorkflowRow,
 )
+from app.ports.webhooks import Endpoint
 from app.stores.expiry import has_expired
-from app.stores.shape import check_append, check_create
+from app.stores.shape import check_append, check_create, check_create_many
+from app.stores.sql.many import create_all, pages_of, units_of
+from app.stores.sql.parked import ParkedRuns
+from app.stores.sql.pruning import PRUNE_PAGES, Pruner
 from app.stores.sql.readers import Readers
 from app.stores.sql.rows import (
     Row,
@@ -67,13 +71,13 @@ class SqliteJournal:
         return [event_from(run_id, row) for row in await self._readers.rows(self._read, parameters)]
 
 
-class SqliteRuns:
+class SqliteRuns(ParkedRuns):
     """`app.ports.runs.RunStore`."""
 
-    def __init__(self, readers: Readers, writer: Writer, sql: Sql) -> None:
-        self._readers = readers
-        self._writer = writer
-        self._sql = sql
+    def __init__(self, readers: Readers, writer: Writer, sql: Sql, *, keep_idempotency: float) -> None:
+        super().__init__(readers, writer, sql)
+        self._pruner = Pruner(sql)
+        self._keep = keep_idempotency
 
     async def create(
         self,
@@ -81,9 +85,25 @@ class SqliteRuns:
         events: Sequence[JournalRow],
         definition: Definition,
         idempotency: IdempotencyRecord | None = None,
+        *,
+        change: StatusChange | None = None,
+        webhook: Endpoint | None = None,
     ) -> None:
-        check_create(run, events)
-        await self._writer.store(Create(run, events, definition, idempotency))
+        check_create(run, events, change)
+        await self._writer.store(Create(run, events, definition, idempotency, change, webhook))
+
+    async def create_many(
+        self,
+        runs: Sequence[RunRow],
+        events: Sequence[JournalRow],
+        definition: Definition,
+        idempotency: IdempotencyRecord | None = None,
+    ) -> None:
+        check_create_many(runs, events)
+        units = units_of(runs, events, definition, idempotency)
+        await self._writer.run(
+            lambda connection: create_all(connection, self._sql, units, self._keep), pages=pages_of(units)
+        )
 
     async def get(self, tenant: str, run_id: str) -> RunRow | None:
         row = await self._readers.row(self._sql["run_get"], {"tenant": tenant, "id": run_id})
@@ -153,6 +173,13 @@ class SqliteRuns:
     async def definition(self, hash: str) -> Definition | None:
         row = await self._readers.row(self._sql["definition_get"], {"hash": hash})
         return None if row is None else Definition(hash=hash, document=row[0])
+
+    async def prune(self, finished_before: float, *, limit: int) -> int:
+        return await self._writer.run(
+            lambda connection: self._pruner.prune(connection, finished_before, limit),
+            pages=PRUNE_PAGES,
+            deletes=True,
+        )
 
     def _by_status(self, status: str, indexed: str, general: str) -> str:
         return self._sql[indexed if status in UNFINISHED else general]

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 import structlog
 
 from app.ports.errors import StoreError, StoreUnavailable
-from app.stores.sql.session import WriteSession
+from app.stores.sql.session import SOLO_PAGES, WriteSession
 from app.stores.sql.units import GroupUnit, Solo, Unit
 
 T = TypeVar("T")
@@ -72,9 +72,14 @@ class Writer:
         """Return when the unit is durable, raise why it was refused."""
         await self._submit(unit)
 
-    async def run(self, action: Callable[[Connection], T]) -> T:
-        """Execute an action in a transaction of its own and return its result when it is durable."""
-        return cast("T", await self._submit(Solo(action)))
+    async def run(
+        self, action: Callable[[Connection], T], *, pages: int = SOLO_PAGES, deletes: bool = False
+    ) -> T:
+        """Execute an action in a transaction of its own and return its result when it is durable.
+
+        `pages` is about what it writes; `deletes`: it may delete runs or definitions.
+        """
+        return cast("T", await self._submit(Solo(action, pages, deletes)))
 
     async def flush(self) -> None:
         """Return when nothing waits any more."""
@@ -157,7 +162,7 @@ class Writer:
 
     def _run(self, unit: Solo) -> Any:
         try:
-            return self._session.run(unit.action)
+            return self._session.run(unit.action, pages=unit.pages, deletes=unit.deletes)
         except StoreError as error:
             return error
         except Exception as error:  # re-classified: the thread must outlive any defect

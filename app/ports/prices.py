@@ -1,0 +1,96 @@
+"""What tokens cost, as engines and services need to know it.
+
+Money is counted in whole picodollars (10⁻¹² US dollars), because sums of them are exact and a list price
+of a few cents per million tokens is still a whole number of them per token. What is not known has no
+price (None): nothing here takes unknown for free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from app.ports.models import Usage
+
+PICODOLLARS: Final = 10**12
+"""In one US dollar."""
+MILLION: Final = 10**6
+
+
+def picodollars(usd: float) -> int:
+    """A sum in US dollars, rounded to whole picodollars."""
+    return round(usd * PICODOLLARS)
+
+
+def dollars(amount: int) -> float:
+    """An amount of picodollars in US dollars."""
+    return amount / PICODOLLARS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """Picodollars a token. Cached tokens are input tokens that the vendor read from its cache."""
+
+    input: int
+    output: int = 0
+    cached_input: int
+
+    def cost(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> int:
+        """Picodollars; `cached_tokens` are among the `input_tokens`."""
+        cached = min(cached_tokens, input_tokens)
+        fresh = input_tokens - cached
+        return fresh * self.input + cached * self.cached_input + output_tokens * self.output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What one model costs. A call with more than `above` input tokens costs `long`, all of it."""
+
+    rate: Rate
+    above: int | None = None
+    long: Rate | None = None
+
+    def cost(self, usage: Usage) -> int | None:
+        """Picodollars of one call; None where the vendor did not say what was used."""
+        if usage.input_tokens is None or (usage.output_tokens is None and self._charges_output):
+            return None
+        rate = self._rate_at(usage.input_tokens)
+        return rate.cost(usage.input_tokens, usage.output_tokens or 0, usage.cached_tokens or 0)
+
+    def at_most(self, input_tokens: int, output_tokens: int) -> int:
+        """Picodollars that a call within these bounds can cost at most."""
+        rates = [self.rate, self._rate_at(input_tokens)]
+        return max(
+            input_tokens * max(rate.input, rate.cached_input) + output_tokens * rate.output for rate in rates
+        )
+
+    @property
+    def _charges_output(self) -> bool:
+        return bool(self.rate.output or (self.long is not None and self.long.output))
+
+    def _rate_at(self, input_tokens: int) -> Rate:
+        is_long = self.long is not None and self.above is not None and input_tokens > self.above
+        return self.long if is_long and self.long is not None else self.rate
+
+
+def per_million(*, input: float, output: float = 0.0, cached_input: float | None = None) -> Rate:
+    """The rate of a list price in US dollars per million tokens. Without one of its own, what the vendor
+    read from its cache costs as much as other input."""
+    cached = input if cached_input is None else cached_input
+    return Rate(input=_a_token(input), output=_a_token(output), cached_input=_a_token(cached))
+
+
+def _a_token(usd: float) -> int:
+    return round(usd * PICODOLLARS / MILLION)
+
+
+FREE: Final = Price(rate=Rate(input=0, cached_input=0))
+
+
+class Prices(Protocol):
+    """Knows what models cost."""
+
+    def of(self, provider: str, model: str) -> Price | None:
+        """The price of a model at an instance of a provider, by the names that documents use; None where
+        it is not known. Never raises."""
+        ...
