@@ -7,33 +7,69 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from app.core.plan import Plan
 from app.dsl.inputs import Inputs
 from app.dsl.naming import OutputNames
 from app.ports.runs import Definition
+from app.steps.control import ControlKind
 from app.steps.kind import StepKind
 from app.templating.compiler import Compiled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledCache:
+    """How long a step's outputs stand in for the step, and under which key."""
+
+    ttl_seconds: float
+    key: Compiled | None
+    """None: the content of the rendered step is the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencyRule:
+    """How many runs of one key may be under way together, and what becomes of one too many."""
+
+    key: Compiled | None
+    """None: all runs of the workflow share one key."""
+    limit: int
+    on_limit: Literal["queue", "reject", "cancel_oldest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a run may use at most; None is no bound."""
+
+    max_cost_usd: float | None = None
+    max_tokens: int | None = None
+    on_exceeded: Literal["fail", "pause"] = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledStep:
-    """One step. Its place in the graph and its policies are in the plan's node of the same id."""
+    """One step, shared by all its instances. Its place in the graph and its policies are in the plan's node
+    of the same key."""
 
     id: str
+    key: str
     type: str
     label: str | None
     """What its author calls it."""
-    kind: StepKind
+    kind: StepKind | ControlKind
     config: Compiled
-    """The kind's own keys, to be rendered when an attempt starts."""
+    """The kind's own keys but blocks, to be rendered when an attempt starts or a control step is entered."""
     condition: Compiled | None
     on_error_value: Compiled | None
     """Set if the step goes on with a value when it fails."""
     names: OutputNames
     timeout: float | None
     """Bounds one attempt, in seconds."""
+    until: Compiled | None = None
+    """A loop's condition; it sees the names of the iteration that just ended."""
+    item_name: str = "item"
+    """What the templates within a map call an item."""
+    cache: CompiledCache | None = None
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -51,12 +87,15 @@ class CompiledWorkflow:
     labels: Mapping[str, str]
     plan: Plan
     steps: Mapping[str, CompiledStep]
+    """Every step of every block, by key."""
     outputs: Compiled | None
     """None: the document has no `outputs`, and `leaves` stand for them."""
     leaves: tuple[str, ...]
     """Steps that no other step depends on, in document order. Without `outputs` the outputs of a run are
     `{step: first output}` of those among them that completed."""
     inputs: Inputs
+    concurrency: ConcurrencyRule | None = None
+    budget: Budget | None = None
     document: Mapping[str, Any]
     definition: Definition
 

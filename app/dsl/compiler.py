@@ -6,32 +6,39 @@ The same document always compiles to the same workflow.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from pydantic import ValidationError
 
-from app.core.plan import Node, Plan
-from app.dsl.compiled import CompiledStep, CompiledWorkflow
-from app.dsl.document import LATER_WORKFLOW_KEYS, DefaultsDocument, WorkflowDocument
-from app.dsl.drafts import NOT_YET, Draft, read_steps
+from app.core.plan import Plan
+from app.dsl.blocks import BlockAssembler, BlockCompiler, BlockStep
+from app.dsl.compiled import Budget, CompiledWorkflow, ConcurrencyRule
+from app.dsl.document import DefaultsDocument, WorkflowDocument
+from app.dsl.drafts import Draft, StepReader, check_extent, raw_steps
 from app.dsl.findings import Findings
-from app.dsl.graph import cycles, leaves
+from app.dsl.graph import leaves
 from app.dsl.inputs import Inputs, compile_inputs
-from app.dsl.limits import MOST_STEPS, MOST_TEMPLATE_BYTES, template_bytes
+from app.dsl.limits import MOST_TEMPLATE_BYTES, template_bytes
 from app.dsl.loader import LoadedDocument
 from app.dsl.model_errors import report
+from app.dsl.names import NamedSteps, handler_names, named_steps
 from app.dsl.policies import PlanDefaults
-from app.dsl.references import NamedSteps, named_steps, needed_steps
-from app.dsl.step_compiler import StepCompiler
+from app.dsl.references import check_inputs_only, needed_steps
 from app.ports.runs import Definition
 from app.steps.kind import StepKind
 from app.templating.compiler import Compiled, TemplateProblems, compile_value
 
 UNVERSIONED = "1"
 """The version of a document that names none."""
+ON_FAILURE: Final = "on_failure"
+FINALLY: Final = "finally"
+BLOCKS: Final = ("steps", ON_FAILURE, FINALLY)
+"""The keys of a workflow that hold steps."""
 
 
 def compile_workflow(
@@ -43,6 +50,16 @@ def compile_workflow(
     """
     loaded = document if isinstance(document, LoadedDocument) else LoadedDocument(document)
     return _Compilation(loaded, kinds, defaults or PlanDefaults()).run()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """Everything of a document that templates can be in."""
+
+    inputs: Inputs
+    blocks: Mapping[str, tuple[BlockStep, ...]]
+    outputs: Compiled | None
+    concurrency: ConcurrencyRule | None
 
 
 class _Compilation:
@@ -61,16 +78,23 @@ class _Compilation:
         raw = self._raw()
         document = self._document(raw)
         inputs = compile_inputs(_object(raw, "inputs"), self._findings, under="/inputs")
-        raw_steps = raw.get("steps")
-        drafts = read_steps(raw_steps if isinstance(raw_steps, list) else [], self._kinds, self._findings)
-        unknown = [draft.id for draft in drafts.values() if draft.kind is None]
-        known = named_steps({step: draft.names for step, draft in drafts.items()}, unknown, inputs)
-        compiler = StepCompiler(known, document.defaults or DefaultsDocument(), self._service, self._findings)
-        compiled = [step for draft in drafts.values() if (step := compiler.compile(draft)) is not None]
-        self._report_cycles(compiler.dependencies, drafts)
-        outputs = self._outputs(_object(raw, "outputs"), known)
+        drafts = self._drafts(raw)
+        handlers: dict[str, Mapping[str, Draft]] = {
+            block: drafts[block] for block in (ON_FAILURE, FINALLY) if block in raw
+        }
+        known = named_steps(drafts["steps"], inputs, handlers)
+        compiler = BlockCompiler(self._findings)
+        blocks = {"steps": compiler.compile(drafts["steps"], known)}
+        for block, steps in handlers.items():
+            blocks[block] = compiler.compile(steps, handler_names(known, block, steps), whole=True)
+        parts = _Parts(
+            inputs=inputs,
+            blocks=blocks,
+            outputs=self._outputs(_object(raw, "outputs"), known),
+            concurrency=self._concurrency(document, known),
+        )
         self._findings.raise_if_any()
-        return self._assemble(document, raw, inputs, compiled, outputs)
+        return self._assemble(document, raw, parts)
 
     def _raw(self) -> dict[str, Any]:
         """The document as a mapping that JSON can carry, with a version that is text."""
@@ -91,23 +115,32 @@ class _Compilation:
         except TypeError as error:
             self._findings.add("", f"the document is no JSON value: {error}", "use plain JSON values")
             return
-        steps = raw.get("steps")
-        if isinstance(steps, list) and len(steps) > MOST_STEPS:
-            self._findings.add("/steps", f"more than {MOST_STEPS} steps", "split the workflow")
+        check_extent([step for block in BLOCKS for step in raw_steps(raw.get(block), block)], self._findings)
         if size > MOST_TEMPLATE_BYTES:
             detail = f"more than {MOST_TEMPLATE_BYTES} bytes within the braces of templates"
             self._findings.add("", detail, "split the workflow, or move text out of the braces")
 
     def _document(self, raw: dict[str, Any]) -> WorkflowDocument:
         """The keys of the workflow itself; where they are wrong, a stand-in that is never used."""
-        for key in LATER_WORKFLOW_KEYS & raw.keys():
-            self._findings.add(f"/{key}", f"{key!r} is not supported by this version", NOT_YET)
-        present = {key: value for key, value in raw.items() if key not in LATER_WORKFLOW_KEYS}
         try:
-            return WorkflowDocument.model_validate(present)
+            return WorkflowDocument.model_validate(raw)
         except ValidationError as error:
-            report(error, self._findings, value=present, under="", model=WorkflowDocument)
+            report(error, self._findings, value=raw, under="", model=WorkflowDocument)
             return WorkflowDocument.model_construct(name="", steps=[])
+
+    def _drafts(self, raw: dict[str, Any]) -> dict[str, dict[str, Draft]]:
+        """The steps of each block of the workflow."""
+        reader = StepReader(self._kinds, self._findings)
+        main = reader.read(raw_steps(raw.get("steps"), "steps"), around=ChainMap())
+        around: ChainMap[str, None] = ChainMap(dict.fromkeys(main))
+        drafts = {"steps": main}
+        for block in (ON_FAILURE, FINALLY):
+            listed = raw_steps(raw.get(block), block)
+            drafts[block] = reader.read(listed, around=around, prefix=f"{block}.")
+            if block in raw and block in main:
+                detail = f"a block of the workflow is called {block!r} as well"
+                self._findings.add(f"{main[block].pointer}/id", detail, "give the step another id")
+        return drafts
 
     def _outputs(self, outputs: dict[str, Any] | None, known: NamedSteps) -> Compiled | None:
         if outputs is None:
@@ -117,47 +150,57 @@ class _Compilation:
         except TemplateProblems as problems:
             self._findings.extend(problems.problems, under="/outputs")
             return None
-        needed_steps(compiled, known, self._findings, under="/outputs", step=None)
+        needed_steps(compiled, known, self._findings, under="/outputs", whole=True)
         return compiled
 
-    def _report_cycles(
-        self, dependencies: Mapping[str, tuple[str, ...]], drafts: Mapping[str, Draft]
-    ) -> None:
-        for circle in cycles(dependencies):
-            path = " -> ".join(circle)
-            self._findings.add(
-                drafts[circle[0]].pointer,
-                f"steps wait for each other: {path}",
-                "each step waits for the next one; remove one of these dependencies or references",
-            )
+    def _concurrency(self, document: WorkflowDocument, known: NamedSteps) -> ConcurrencyRule | None:
+        asked = document.concurrency
+        if asked is None:
+            return None
+        key = None
+        if asked.key is not None:
+            under = "/concurrency/key"
+            try:
+                key = compile_value(asked.key)
+            except TemplateProblems as problems:
+                self._findings.extend(problems.problems, under=under)
+            else:
+                check_inputs_only(key, known, self._findings, under=under)
+        return ConcurrencyRule(key=key, limit=asked.limit, on_limit=asked.on_limit)
 
-    def _assemble(
-        self,
-        document: WorkflowDocument,
-        raw: dict[str, Any],
-        inputs: Inputs,
-        compiled: list[tuple[Node, CompiledStep]],
-        outputs: Compiled | None,
-    ) -> CompiledWorkflow:
+    def _assemble(self, document: WorkflowDocument, raw: dict[str, Any], parts: _Parts) -> CompiledWorkflow:
         most = self._service.max_concurrency
-        nodes = tuple(node for node, _ in compiled)
+        assembler = BlockAssembler(document.defaults or DefaultsDocument(), self._service)
+        blocks = {name: assembler.block(steps) for name, steps in parts.blocks.items()}
+        main = blocks["steps"]
         return CompiledWorkflow(
             name=document.name,
             version=document.version or UNVERSIONED,
             description=document.description,
             labels=document.labels or {},
             plan=Plan(
-                nodes=nodes,
+                main=main,
                 max_concurrency=min(document.max_concurrency or most, most),
                 timeout=document.timeout_seconds or self._service.run_timeout,
+                on_failure=blocks.get(ON_FAILURE),
+                finally_=blocks.get(FINALLY),
             ),
-            steps={step.id: step for _, step in compiled},
-            outputs=outputs,
-            leaves=leaves({node.id: node.depends_on for node in nodes}),
-            inputs=inputs,
+            steps=assembler.steps,
+            outputs=parts.outputs,
+            leaves=leaves({node.id: node.depends_on for node in main.nodes}),
+            inputs=parts.inputs,
+            concurrency=parts.concurrency,
+            budget=_budget(document),
             document=raw,
             definition=_definition(raw),
         )
+
+
+def _budget(document: WorkflowDocument) -> Budget | None:
+    asked = document.budget
+    if asked is None:
+        return None
+    return Budget(max_cost_usd=asked.max_cost_usd, max_tokens=asked.max_tokens, on_exceeded=asked.on_exceeded)
 
 
 def _object(raw: dict[str, Any], key: str) -> dict[str, Any] | None:

@@ -60,10 +60,16 @@ class Inputs:
             if name not in complete:
                 complete[name] = copy.deepcopy(default)
         if self.validator is not None and not self.validator.is_valid(complete):
-            errors = islice(self.validator.iter_errors(complete), MOST_PROBLEMS)
-            speller = Speller(2 * MOST_PROBLEMS)
-            raise InputsInvalid([problem for error in errors for problem in self._problems(error, speller)])
+            raise InputsInvalid(self.problems(complete))
         return complete
+
+    def problems(self, value: Any) -> list[Problem]:
+        """What is wrong with a value, each with its place in it."""
+        if self.validator is None:
+            return []
+        errors = islice(self.validator.iter_errors(value), MOST_PROBLEMS)
+        speller = Speller(2 * MOST_PROBLEMS)
+        return [problem for error in errors for problem in self._problems(error, speller)]
 
     def _problems(self, error: jsonschema_rs.ValidationError, speller: Speller) -> Iterator[Problem]:
         where = error.instance_path
@@ -86,15 +92,39 @@ def compile_inputs(schema: Mapping[str, Any] | None, findings: Findings, *, unde
     if schema is None:
         return Inputs()
     plain = dict(schema)
-    if not _check_meaning(plain, findings, under) or not _check_form(plain, findings, under):
-        return Inputs(schema)
-    bounds = SchemaBounds(plain)
+    validator = (
+        compile_schema(plain, findings, under=under) if _check_meaning(plain, findings, under) else None
+    )
+    return Inputs(schema) if validator is None else _inputs(plain, validator, findings, under)
+
+
+def validate_answer(form: Mapping[str, Any], data: Any) -> None:
+    """Hold data against a form, a JSON Schema that was checked with its document. Raises `InputsInvalid`."""
+    validator = jsonschema_rs.Draft202012Validator(
+        dict(form),
+        offline=True,
+        validate_formats=True,
+        mask=MASK,
+        pattern_options=jsonschema_rs.RegexOptions(),
+    )
+    if not validator.is_valid(data):
+        shape = Inputs(form, frozenset(form.get("properties", ())), validator=validator)
+        raise InputsInvalid(shape.problems(data))
+
+
+def compile_schema(
+    schema: dict[str, Any], findings: Findings, *, under: str
+) -> jsonschema_rs.Validator | None:
+    """A caller's JSON Schema of anything. None, and problems in `findings`, for one that cannot be used."""
+    if not _check_form(schema, findings, under):
+        return None
+    bounds = SchemaBounds(schema)
     findings.extend(bounds.problems, under=under)
     if bounds.problems:
-        return Inputs(schema)
+        return None
     try:
-        validator = jsonschema_rs.Draft202012Validator(
-            plain,
+        return jsonschema_rs.Draft202012Validator(
+            schema,
             offline=True,
             validate_formats=True,
             mask=MASK,
@@ -106,8 +136,7 @@ def compile_inputs(schema: Mapping[str, Any] | None, findings: Findings, *, unde
             error.message,
             "patterns are plain regular expressions without look-around and back-references",
         )
-        return Inputs(schema)
-    return _inputs(plain, validator, findings, under)
+        return None
 
 
 def _check_meaning(schema: dict[str, Any], findings: Findings, under: str) -> bool:

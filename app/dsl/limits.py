@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 MOST_STEPS: Final = 5_000
+"""Of all blocks together."""
+DEEPEST_BLOCKS: Final = 16
+"""Blocks within blocks."""
 MOST_TEMPLATE_BYTES: Final = 128 * 1024
 """Between the braces of all templates of a document. Compiling them takes some 20 µs a byte at worst,
 in which nothing else runs."""

@@ -27,17 +27,22 @@ RetryClass = Literal["rate_limit", "timeout", "server_error", "connection", "inv
 class RetryDocument(BaseModel):
     """The `retry` key. `max_attempts` counts all tries; delays are milliseconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     max_attempts: Tries = SERVICE_RETRY.max_attempts
+    """Total tries."""
     backoff: Backoff = SERVICE_RETRY.backoff
+    """How the delay grows: it doubles, grows by the initial delay, or stays."""
     initial_delay_ms: Annotated[StrictInt, Field(ge=0, le=MAX_DELAY_MS)] = 1_000
+    """Before the second try."""
     max_delay_ms: Annotated[StrictInt, Field(ge=0, le=MAX_DELAY_MS)] | None = None
-    """Absent: 30 s, or the initial delay where that is longer."""
+    """Cap on one delay. If absent: 30 s, or the initial delay where that is longer."""
     jitter: Jitter = SERVICE_RETRY.jitter
+    """`full`: a delay between 0 and the backoff."""
     max_duration_seconds: Annotated[float, Field(strict=True, gt=0, le=30 * 24 * 3600)] | None = None
+    """No try starts later than this after the first one."""
     retry_on: Annotated[list[RetryClass], Field(min_length=1)] | None = None
-    """Absent: every class that can pass by itself."""
+    """Classes of errors that are worth another try. If absent: all of these."""
 
     def policy(self) -> RetryPolicy:
         """The same in the core's words."""

@@ -7,20 +7,26 @@ sees (references, cycles, names) is not in it, nor are all short forms that kind
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Any, Final
 
-from app.dsl.document import StepDocument, WorkflowDocument
-from app.dsl.inputs import DIALECT
-from app.steps.kind import StepKind
+import orjson
 
-_TEMPLATE: Final[Mapping[str, Any]] = {"type": "string", "pattern": r"\{[{%#]", "title": "Template"}
-_MEANINGFUL: Final = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
+from app.dsl.document import ATTEMPT_KEYS, StepDocument, WorkflowDocument
+from app.dsl.inputs import DIALECT
+from app.steps.control import STEP, ControlKind
+from app.steps.kind import StepKind
+from app.steps.registry import CONTROL_KINDS
+
+_BY_NAME: Final = frozenset({"properties", "$defs"})
+"""Keys of a schema that hold schemas by names of the document's."""
+_VALUES: Final = frozenset({"default", "enum", "const", "examples"})
 
 
 def document_schema(
     kinds: Mapping[str, StepKind], *, ref_template: str = "#/$defs/{model}"
 ) -> dict[str, Any]:
-    """A JSON Schema (2020-12) of workflow documents, one definition a step kind.
+    """A JSON Schema (2020-12) of workflow documents, one definition a step kind, control kinds included.
 
     The definitions are in `$defs`; `ref_template` says where references look for them, should the caller
     move them (`#/components/schemas/{model}`).
@@ -28,34 +34,48 @@ def document_schema(
     workflow = WorkflowDocument.model_json_schema(ref_template=ref_template)
     step = StepDocument.model_json_schema(ref_template=ref_template)
     definitions = {**workflow.pop("$defs", {}), **step.pop("$defs", {})}
-    references = {name: ref_template.format(model=f"{_title(name)}Step") for name in kinds}
-    workflow["properties"]["steps"]["items"] = {
+    references = {name: ref_template.format(model=f"{_title(name)}Step") for name in (*kinds, *CONTROL_KINDS)}
+    definitions["Step"] = {
         "oneOf": [{"$ref": reference} for reference in references.values()],
         "discriminator": {"propertyName": "type", "mapping": references},
     }
     for name, kind in kinds.items():
         definitions |= _step(name, kind, step, ref_template)
-    return {"$schema": DIALECT, **workflow, "title": "Workflow", "$defs": definitions}
+    for name, control in CONTROL_KINDS.items():
+        definitions |= _control_step(name, control, step, ref_template)
+    workflow["description"] = "A workflow document of LLM Orchestrator."
+    schema = {"$schema": DIALECT, "title": "Workflow", **_readable(workflow)}
+    schema["$defs"] = {name: {"title": name, **_readable(it)} for name, it in definitions.items()}
+    filled: dict[str, Any] = _with_steps(schema, {"$ref": ref_template.format(model="Step")})
+    return filled
+
+
+def schema_json(kinds: Mapping[str, StepKind]) -> str:
+    """The schema as it is kept in `docs/`: stable, readable, ends with a newline."""
+    return orjson.dumps(document_schema(kinds), option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
+def summary_of(kind: StepKind | ControlKind) -> str:
+    """What a kind does: the first paragraph of what its class says."""
+    return " ".join(cleandoc(type(kind).__doc__ or "").partition("\n\n")[0].split())
 
 
 def _step(
-    name: str, kind: StepKind, common: Mapping[str, Any], ref_template: str
+    name: str, kind: StepKind | ControlKind, common: Mapping[str, Any], ref_template: str
 ) -> dict[str, dict[str, Any]]:
     """The definition of a kind's step, and those it refers to."""
     prefix = _title(name)
     own = kind.config_model.model_json_schema(
         ref_template=ref_template.replace("{model}", prefix + "{model}")
     )
-    definitions = {f"{prefix}{inner}": _templated(schema) for inner, schema in own.pop("$defs", {}).items()}
-    config = _templated(own)
+    definitions = {f"{prefix}{inner}": schema for inner, schema in own.pop("$defs", {}).items()}
     definitions[f"{prefix}Step"] = {
-        "title": f"{prefix}Step",
-        "description": f"A step of kind `{name}`.",
+        "description": summary_of(kind),
         "type": "object",
         "properties": {
             **common["properties"],
-            **config.get("properties", {}),
-            "type": {"const": name, "title": "Type"},
+            **own.get("properties", {}),
+            "type": {"const": name, "description": common["properties"]["type"]["description"]},
         },
         "required": [*common["required"], *own.get("required", [])],
         "additionalProperties": own.get("additionalProperties", True),
@@ -63,29 +83,46 @@ def _step(
     return definitions
 
 
-def _templated(schema: Any) -> Any:
-    """The schema with a template allowed wherever a value stands."""
+def _control_step(
+    name: str, kind: ControlKind, common: Mapping[str, Any], ref_template: str
+) -> dict[str, dict[str, Any]]:
+    """The same for a control kind, which has keys that hold steps, and none that speak of attempts."""
+    without = {key: value for key, value in common["properties"].items() if key not in ATTEMPT_KEYS}
+    definitions = _step(name, kind, {**common, "properties": without}, ref_template)
+    blocks = kind.blocks_model.model_json_schema()
+    step = definitions[f"{_title(name)}Step"]
+    step["properties"] |= blocks.get("properties", {})
+    step["required"] += blocks.get("required", [])
+    return definitions
+
+
+def _with_steps(schema: Any, step: dict[str, Any]) -> Any:
+    """The schema with that of a step wherever one may stand."""
     if isinstance(schema, list):
-        return [_templated(part) for part in schema]
+        return [_with_steps(part, step) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    result = {}
-    for key, value in schema.items():
-        if key == "properties":
-            result[key] = {name: _or_template(member) for name, member in value.items()}
-        elif key in {"items", "additionalProperties"} and isinstance(value, dict):
-            result[key] = _or_template(value)
-        elif key in {"default", "enum", "const", "examples"}:
-            result[key] = value
-        else:
-            result[key] = _templated(value)
-    return result
+    return dict(step) if schema == STEP else {key: _with_steps(part, step) for key, part in schema.items()}
 
 
-def _or_template(schema: dict[str, Any]) -> dict[str, Any]:
-    if not _MEANINGFUL & schema.keys():
+def _readable(schema: Any) -> Any:
+    """The schema without what editors show for nothing: titles made of names, defaults that are none."""
+    if isinstance(schema, list):
+        return [_readable(part) for part in schema]
+    if not isinstance(schema, dict):
         return schema
-    return {"anyOf": [_templated(schema), dict(_TEMPLATE)]}
+    result: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _BY_NAME:
+            result[key] = {name: _readable(member) for name, member in value.items()}
+        elif key == "description":
+            result[key] = " ".join(value.split())
+        elif key in _VALUES:
+            if value is not None:
+                result[key] = value
+        elif key != "title":
+            result[key] = _readable(value)
+    return result
 
 
 def _title(name: str) -> str:

@@ -1,21 +1,22 @@
-"""One step of a document to what the runner and the scheduler need of it."""
+"""One step of a document to what the runner and the scheduler need of it, but for the steps within it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from app.core.plan import Node
-from app.dsl.compiled import CompiledStep
-from app.dsl.document import STEP_KEYS, DefaultsDocument
+from app.dsl.compiled import CompiledCache
+from app.dsl.document import STEP_KEYS
 from app.dsl.drafts import Draft
 from app.dsl.findings import Findings
+from app.dsl.inputs import compile_schema
 from app.dsl.model_errors import report
-from app.dsl.policies import PlanDefaults, policies_of
-from app.dsl.references import NamedSteps, needed_steps, with_aliases
+from app.dsl.names import NamedSteps
+from app.dsl.references import Need, check_dependency, needed_steps
+from app.steps.control import ControlKind
 from app.steps.kind import StepConfig, StepKind
 from app.templating.compiler import (
     Compiled,
@@ -25,106 +26,97 @@ from app.templating.compiler import (
     compile_value,
 )
 
+ITEM_NAME: Final = "as"
 
-@dataclass(frozen=True, slots=True)
-class _Config:
-    """A kind's own keys: checked, and with their templates compiled."""
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepParts:
+    """What one step is made of. What is None is absent, or was reported."""
+
+    draft: Draft
     model: StepConfig | None
-    compiled: Compiled | None
+    config: Compiled | None
+    condition: Compiled | None
+    on_error: Compiled | None
+    cache: CompiledCache | None
+    named: tuple[str, ...]
+    """Steps of the same block that `depends_on` names."""
+    needed: frozenset[Need]
+    """Steps that its templates read."""
 
 
 class StepCompiler:
     """Compiles the steps of one document. What cannot be compiled is reported and gives None."""
 
-    __slots__ = ("_defaults", "_findings", "_known", "_service", "dependencies")
+    __slots__ = ("_findings",)
 
-    def __init__(
-        self, known: NamedSteps, defaults: DefaultsDocument, service: PlanDefaults, findings: Findings
-    ) -> None:
-        self._known = known
-        self._defaults = defaults
-        self._service = service
+    def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self.dependencies: dict[str, tuple[str, ...]] = {}
-        """Of every step seen so far, whether or not it could be compiled."""
 
-    def compile(self, draft: Draft) -> tuple[Node, CompiledStep] | None:
-        """A step's node and what it does."""
-        needed = self._named_dependencies(draft)
-        config = self._config(draft, draft.kind) if draft.kind is not None else _Config(None, None)
-        condition = self._condition(draft)
-        on_error = self._on_error(draft)
-        inferred: set[str] = set()
+    def compile(self, draft: Draft, known: NamedSteps, *, whole: bool = False) -> StepParts:
+        """A step by itself. `whole`: it may read all steps around its block at once."""
+        kind = draft.kind or draft.control
+        model, config = self._config(draft, kind, known) if kind is not None else (None, None)
+        condition = self._condition(draft, known)
+        on_error = self._on_error(draft, known)
+        cache = self._cache(draft, known)
+        needed: set[Need] = set()
         for compiled, place in (
-            (config.compiled, ""),
+            (config, ""),
             (condition, "/condition"),
             (on_error, "/on_error/value"),
+            (cache.key if cache is not None else None, "/cache/key"),
         ):
             if compiled is not None:
                 under = draft.pointer + place
-                inferred |= needed_steps(compiled, self._known, self._findings, under=under, step=draft.id)
-        dependencies = tuple(dict.fromkeys([*needed, *self._in_order(inferred)]))
-        self.dependencies[draft.id] = dependencies
-        return self._assemble(draft, config, condition, on_error, dependencies)
-
-    def _assemble(
-        self,
-        draft: Draft,
-        config: _Config,
-        condition: Compiled | None,
-        on_error: Compiled | None,
-        dependencies: tuple[str, ...],
-    ) -> tuple[Node, CompiledStep] | None:
-        document, kind = draft.document, draft.kind
-        if document is None or kind is None or config.model is None or config.compiled is None:
-            return None
-        policies = policies_of(
-            document,
-            self._defaults,
-            self._service,
-            retried_by_default=kind.retried_by_default,
-            repeatable=kind.repeatable(config.model),
-        )
-        node = Node(
-            id=draft.id,
-            depends_on=dependencies,
-            run_on=document.run_on,
-            conditional=condition is not None,
-            retry=policies.retry,
-            timeout=policies.timeout,
-            continues=on_error is not None,
-            repeatable=policies.repeatable,
-        )
-        step = CompiledStep(
-            id=draft.id,
-            type=document.type,
-            label=document.name,
-            kind=kind,
-            config=config.compiled,
+                needed |= needed_steps(
+                    compiled, known, self._findings, under=under, step=draft.id, whole=whole
+                )
+        return StepParts(
+            draft=draft,
+            model=model,
+            config=config,
             condition=condition,
-            on_error_value=on_error,
-            names=with_aliases(draft.names, self._known),
-            timeout=policies.timeout,
+            on_error=on_error,
+            cache=cache,
+            named=self._named(draft, known),
+            needed=frozenset(needed),
         )
-        return node, step
 
-    def _named_dependencies(self, draft: Draft) -> list[str]:
-        needed = []
-        for where, step in draft.depends_on:
-            if step == draft.id:
-                self._findings.add(where, f"the step {step!r} depends on itself", "remove this dependency")
-            elif step in self._known.steps:
-                needed.append(step)
-            else:
-                hint = self._findings.spelling.hint(step, self._known.steps)
-                self._findings.add(where, f"unknown step {step!r}", hint)
-        return needed
+    def until(self, draft: Draft, inside: NamedSteps) -> tuple[Compiled | None, set[Need]]:
+        """A loop's condition, which is evaluated among the steps within it, after them."""
+        source = draft.blocks.get("until")
+        under = f"{draft.pointer}/until"
+        if not isinstance(source, (str, bool)):
+            return None, set()
+        compiled = self._templates(lambda: compile_condition(source, extra_names=_roots(inside)), under)
+        if compiled is None:
+            return None, set()
+        return compiled, needed_steps(compiled, inside, self._findings, under=under)
 
-    def _config(self, draft: Draft, kind: StepKind) -> _Config:
+    def check_item_name(self, draft: Draft, inside: NamedSteps) -> None:
+        """An item must not be called like a step: readers would take one for the other."""
+        name = draft.config.get(ITEM_NAME)
+        if isinstance(name, str) and name in inside.steps:
+            where = f"{draft.pointer}/{ITEM_NAME}"
+            self._findings.add(where, f"a step is called {name!r} as well", "give the items another name")
+
+    def _named(self, draft: Draft, known: NamedSteps) -> tuple[str, ...]:
+        return tuple(
+            step
+            for where, step in draft.depends_on
+            if check_dependency(step, known, self._findings, under=where, step=draft.id)
+        )
+
+    def _config(
+        self, draft: Draft, kind: StepKind | ControlKind, known: NamedSteps
+    ) -> tuple[StepConfig | None, Compiled | None]:
         under = draft.pointer
-        normalised = dict(kind.normalise(draft.config, self._known))
+        normalised = dict(kind.normalise(draft.config, known))
         model = None
+        further = STEP_KEYS
+        if draft.control is not None:
+            further |= draft.control.blocks_model.model_fields.keys()
         try:
             model = kind.config_model.model_validate(normalised)
         except ValidationError as error:
@@ -134,35 +126,57 @@ class StepCompiler:
                 value=normalised,
                 under=under,
                 model=kind.config_model,
-                further_keys=STEP_KEYS,
+                further_keys=further,
             )
         if model is not None:
             self._findings.extend(kind.check(model), under=under)
+            self._check_schemas(draft)
+        roots = _roots(known)
         for key in kind.expressions & normalised.keys():
-            normalised[key] = self._spelled_out(normalised[key], f"{under}/{key}")
-        return _Config(model, self._templates(lambda: compile_value(normalised), under))
+            normalised[key] = self._spelled_out(normalised[key], f"{under}/{key}", roots)
+        return model, self._templates(lambda: compile_value(normalised, extra_names=roots), under)
 
-    def _spelled_out(self, source: Any, under: str) -> Any:
+    def _check_schemas(self, draft: Draft) -> None:
+        for key in draft.control.schemas if draft.control is not None else ():
+            schema = draft.config.get(key)
+            if isinstance(schema, dict):
+                compile_schema(schema, self._findings, under=f"{draft.pointer}/{key}")
+
+    def _spelled_out(self, source: Any, under: str, roots: frozenset[str]) -> Any:
         """A bare expression as the template that yields its value; anything else as it is."""
         if not isinstance(source, str):
             return source
-        compiled = self._templates(lambda: compile_expression(source), under)
+        compiled = self._templates(lambda: compile_expression(source, extra_names=roots), under)
         return compiled.parts[0].source if compiled is not None else None
 
-    def _condition(self, draft: Draft) -> Compiled | None:
+    def _condition(self, draft: Draft, known: NamedSteps) -> Compiled | None:
         source = draft.common.get("condition")
         if not isinstance(source, (str, bool)):
             return None
-        return self._templates(lambda: compile_condition(source), f"{draft.pointer}/condition")
+        return self._templates(
+            lambda: compile_condition(source, extra_names=_roots(known)), f"{draft.pointer}/condition"
+        )
 
-    def _on_error(self, draft: Draft) -> Compiled | None:
+    def _on_error(self, draft: Draft, known: NamedSteps) -> Compiled | None:
         asked = draft.common.get("on_error")
         if isinstance(asked, str):
             asked = {"action": asked}
         if not isinstance(asked, dict) or asked.get("action") != "continue":
             return None
         value = asked.get("value")
-        return self._templates(lambda: compile_value(value), f"{draft.pointer}/on_error/value")
+        return self._templates(
+            lambda: compile_value(value, extra_names=_roots(known)), f"{draft.pointer}/on_error/value"
+        )
+
+    def _cache(self, draft: Draft, known: NamedSteps) -> CompiledCache | None:
+        asked = draft.document.cache if draft.document is not None else None
+        if asked is None:
+            return None
+        key = None
+        if asked.key is not None:
+            source, under = asked.key, f"{draft.pointer}/cache/key"
+            key = self._templates(lambda: compile_value(source, extra_names=_roots(known)), under)
+        return CompiledCache(ttl_seconds=asked.ttl_seconds, key=key)
 
     def _templates(self, compile_: Callable[[], Compiled], under: str) -> Compiled | None:
         try:
@@ -171,6 +185,7 @@ class StepCompiler:
             self._findings.extend(problems.problems, under=under)
             return None
 
-    def _in_order(self, steps: set[str]) -> list[str]:
-        """In document order: sets have none of their own, and a plan must be the same every time."""
-        return sorted(steps, key=self._known.position.__getitem__)
+
+def _roots(known: NamedSteps) -> frozenset[str]:
+    names: Collection[str] = known.bound
+    return frozenset(names)

@@ -49,7 +49,9 @@ class ActionConfig(StepConfig):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     action: Templated[Annotated[str, AfterValidator(_one_word)]]
+    """One word: `log`, `emit`, `notify`, or a name of yours."""
     parameters: Templated[dict[str, Any]] = Field(default_factory=dict)
+    """What is told. It may stand beside `action` as well."""
 
     @property
     def merged(self) -> dict[str, Any]:

@@ -5,10 +5,11 @@ Kinds inherit it for brevity; `app.steps.kind.StepKind` is the contract.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from app.ports.problems import Problem
+from app.steps.bounds import CallBound
 from app.steps.kind import Scope
 
 
@@ -29,3 +30,7 @@ class BaseKind:
     def repeatable(self, config: Any) -> bool:
         """Running it twice is harmless."""
         return True
+
+    def bound(self, config: Any, *, max_tokens: int | None) -> Sequence[CallBound]:
+        """It calls no model."""
+        return ()

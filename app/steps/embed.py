@@ -17,6 +17,7 @@ from app.ports.errors import TemporaryError
 from app.ports.models import CallContext, Embedder, EmbedRequest, EmbedResult
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
+from app.steps.bounds import CallBound, texts_bound
 from app.steps.fields import FilledText, Int, Name, TextOr
 from app.steps.kind import StepConfig, Templated
 from app.steps.usage import total, usage_output
@@ -40,11 +41,17 @@ class EmbedConfig(StepConfig):
     """Keys of an `embed` step."""
 
     provider: Templated[Name]
+    """A configured provider."""
     model: Templated[Name]
+    """A model, by the name that the provider knows."""
     input: Templated[EmbedInput]
+    """A text, or up to 10,000 texts."""
     dimensions: Templated[Annotated[Int, Field(ge=1, le=65_536)]] | None = None
+    """Numbers a vector, where the model gives a choice."""
     batch_size: Templated[Annotated[Int, Field(ge=1, le=MAX_TEXTS)]] | None = None
+    """Texts a call. If absent: as many as the provider takes. Four calls are in flight together."""
     input_type: Templated[Name] | None = None
+    """What the texts are for (such as `query` or `document`), where the model makes a difference."""
 
 
 class EmbedKind(BaseKind):
@@ -86,7 +93,18 @@ class EmbedKind(BaseKind):
         }
         if not single:
             outputs["vectors"] = vectors
-        return StepOutcome(outputs=outputs, usage=usage, provider=config.provider, model=results[0].model)
+        return StepOutcome(
+            outputs=outputs,
+            usage=usage,
+            provider=config.provider,
+            model=results[0].model,
+            asked_model=config.model,
+        )
+
+    def bound(self, config: EmbedConfig, *, max_tokens: int | None) -> Sequence[CallBound]:
+        """One call a text at most: how many go into one is the provider's to say."""
+        texts = [config.input] if isinstance(config.input, str) else config.input
+        return (texts_bound(config.provider, config.model, texts, calls=len(texts)),)
 
 
 def _plain(vector: Sequence[float]) -> list[float]:

@@ -1,16 +1,26 @@
 """The `http` kind: one request to a host that the egress policy allows.
 
 Redirects, addresses and limits are the HTTP client's; retries are the scheduler's. Requests that change
-something and carry no idempotency key are not repeatable.
+something and carry no idempotency key are not repeatable. Whether there is a key is decided when the document
+is accepted, so a template for one has to yield one: nothing is sent where it does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlencode
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from app.ports.errors import PermanentError
@@ -19,7 +29,7 @@ from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
 from app.steps.fields import Flag, Int, Text, scalar_text
 from app.steps.http_answer import body_value, status_error
-from app.steps.kind import StepConfig, Templated
+from app.steps.kind import Scope, StepConfig, Templated
 from app.steps.urls import HeaderNames, HeaderValue, Url, host_of
 
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -50,6 +60,19 @@ def _status_class(value: str) -> str:
     return value
 
 
+def _still_a_key(value: Any, info: ValidationInfo) -> Any:
+    """Refuse a key that its template left empty: the step counts as repeatable because of it."""
+    rendered = info.context and info.context.get("rendered")
+    empty = value is None or value is False or (isinstance(value, str) and not value.strip())
+    if rendered and empty and info.data.get("method") not in IDEMPOTENT:
+        raise PydanticCustomError(
+            "no_idempotency_key",
+            "Its template came out empty, and the step may be repeated only because of its key; make the "
+            "template yield true or a text, or remove 'idempotency_key'. Nothing was sent",
+        )
+    return value
+
+
 Method = Annotated[
     Literal["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"], BeforeValidator(_upper)
 ]
@@ -71,6 +94,7 @@ class Expect(StepConfig):
             Discriminator(lambda value: "list" if isinstance(value, list) else "one"),
         ]
     ] = "2xx"
+    """A code, a class such as `2xx`, or a list of these."""
 
     def meets(self, status: int) -> bool:
         """Whether an answer with this status is a success."""
@@ -82,20 +106,31 @@ class HttpConfig(StepConfig):
     """Keys of an `http` step."""
 
     method: Templated[Method] = "GET"
+    """The method."""
     url: Templated[Url]
+    """Where to. Only hosts that the egress policy of the operator allows are reached."""
     headers: Templated[Annotated[dict[str, Templated[HeaderValue]], Field(max_length=100), HeaderNames]] = (
         Field(default_factory=dict)
     )
+    """Headers by name."""
     query: Templated[dict[str, Annotated[Any, AfterValidator(_query_value)]]] = Field(default_factory=dict)
+    """Added to the URL; a list repeats the name, null leaves it out."""
     json_body: Any = Field(default=None, alias="json")
+    """A value that is sent as JSON. At most one of `json` and `body`."""
     body: Templated[Text] | None = None
+    """A text that is sent as it is."""
     expect: Templated[Expect] = Field(default_factory=Expect)
-    idempotency_key: Templated[
-        Annotated[
-            Annotated[Flag, Tag("flag")] | Annotated[HeaderValue, Field(min_length=1), Tag("text")],
-            Discriminator(lambda value: "flag" if isinstance(value, bool) else "text"),
-        ]
+    """Which answers are a success: `{status: …}` with a code, a class such as `2xx`, or a list of these."""
+    idempotency_key: Annotated[
+        Templated[
+            Annotated[
+                Annotated[Flag, Tag("flag")] | Annotated[HeaderValue, Field(min_length=1), Tag("text")],
+                Discriminator(lambda value: "flag" if isinstance(value, bool) else "text"),
+            ]
+        ],
+        BeforeValidator(_still_a_key),
     ] = False
+    """`true` for the key of the step, or a text; sent as `Idempotency-Key`, the same in every attempt."""
 
     @property
     def sends_json(self) -> bool:
@@ -128,6 +163,12 @@ class HttpKind(BaseKind):
     name: ClassVar[str] = "http"
     config_model: ClassVar[type[StepConfig]] = HttpConfig
     outputs: ClassVar[tuple[str, ...]] = ("status", "headers", "body")
+
+    def normalise(self, config: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
+        """`idempotency_key: false` says what its absence says; a false that is rendered does not."""
+        if config.get("idempotency_key") is False:
+            return {key: value for key, value in config.items() if key != "idempotency_key"}
+        return config
 
     def repeatable(self, config: HttpConfig) -> bool:
         """Whether the method is idempotent by definition, or a key makes the callee see one request."""

@@ -9,12 +9,22 @@ template is never rendered a second time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.ports.problems import Problem
 from app.ports.steps import StepContext, StepOutcome
+from app.steps.bounds import CallBound
 
 RENDERED = {"rendered": True}
 """Validation context in which templates are values already, so that text with braces is only text."""
@@ -26,20 +36,37 @@ def is_template(value: object) -> bool:
 
 
 def _let_templates_pass(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    if is_template(value) and not (info.context and info.context.get("rendered")):
+    if info.context is not RENDERED and is_template(value):
         return value
     return handler(value)
 
 
+class _OrTemplate:
+    """Tells a JSON Schema the same."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema of the value, or that of a template where the first one does not take it anyway."""
+        schema = handler(core_schema)
+        if not schema or (schema.keys() <= _OF_ANY_TEXT and schema["type"] == "string"):
+            return schema
+        return {"anyOf": [schema, {"type": "string", "pattern": TEMPLATE_PATTERN}]}
+
+
+TEMPLATE_PATTERN: Final = r"\{[{%#]"
+"""What tells a template from other text, in a JSON Schema."""
+_OF_ANY_TEXT: Final = frozenset({"type", "minLength"})
+
 T = TypeVar("T")
-Templated = Annotated[T, WrapValidator(_let_templates_pass)]
+Templated = Annotated[T, WrapValidator(_let_templates_pass), _OrTemplate()]
 """A field that holds a T, or in a document a template that will render to one."""
 
 
 class StepConfig(BaseModel):
     """Base of the kinds' own keys. Unknown keys are refused unless a kind says otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Scope(Protocol):
@@ -84,6 +111,14 @@ class StepKind(Protocol):
 
     def repeatable(self, config: Any) -> bool:
         """Whether running it twice after a crash is harmless."""
+        ...
+
+    def bound(self, config: Any, *, max_tokens: int | None) -> Sequence[CallBound]:
+        """The most that an attempt can use of models, empty if it calls none.
+
+        `max_tokens` bounds answers for which the document names no bound, as `StepContext` does. Raises
+        `PermanentError` for what has no bound.
+        """
         ...
 
     async def execute(self, config: Any, context: StepContext) -> StepOutcome:

@@ -12,11 +12,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.ports.errors import TemporaryError
+from app.ports.errors import CallError, TemporaryError
 from app.ports.models import ChatDelta, ChatModel, ChatRequest, ChatResult, Message
 from app.ports.problems import Problem, pointer
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
+from app.steps.bounds import CallBound, chat_bound, limits_itself
 from app.steps.fields import FilledText, Flag, Int, Name, Number, TextOr
 from app.steps.kind import StepConfig, Templated
 from app.steps.structured import parse_answer, schema_problem
@@ -40,7 +41,9 @@ class MessageConfig(StepConfig):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     role: Templated[Literal["system", "user", "assistant", "tool"]]
+    """Who speaks."""
     content: Templated[TextOr[list[ContentPart]]] | None = None
+    """Text, or parts in the provider's shape (`[{type, …}]`)."""
 
     @model_validator(mode="after")
     def _says_something(self) -> MessageConfig:
@@ -55,19 +58,34 @@ class LlmConfig(StepConfig):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     provider: Templated[Name]
+    """A configured provider."""
     model: Templated[Name]
+    """A model, by the name that the provider knows."""
     prompt: Templated[FilledText] | None = None
+    """What the user says. Exactly one of `prompt` and `messages`."""
     messages: Templated[Annotated[list[Templated[MessageConfig]], Field(min_length=1)]] | None = None
+    """A whole conversation: `[{role, content}]`; further keys of a turn go to the provider."""
     system: Templated[FilledText] | None = None
+    """Instructions, before the prompt or the messages."""
     temperature: Templated[Annotated[Number, Field(ge=0, le=2)]] | None = None
+    """How much chance there is in the answer."""
     top_p: Templated[Annotated[Number, Field(gt=0, le=1)]] | None = None
+    """The share of likely words that are chosen from."""
     max_tokens: Templated[Annotated[Int, Field(ge=1, le=10_000_000)]] | None = None
+    """Bounds the answer."""
     stop: Templated[TextOr[Annotated[list[FilledText], Field(min_length=1, max_length=64)]]] | None = None
+    """Texts that end the answer where they come up."""
     seed: Templated[Annotated[Int, Field(ge=-(2**63), lt=2**63)]] | None = None
+    """The same seed gives the same answer, as far as the provider can."""
     stream: Templated[Flag] = False
+    """Send pieces of the answer to those who follow the run; the outputs are the same."""
     response_schema: Templated[dict[str, Any]] | None = None
+    """JSON Schema that the answer must fit; `text` is the parsed value then."""
     tools: Templated[list[dict[str, Any]]] | None = None
+    """Functions that the model may ask for, in the provider's shape. `tool_calls` tells which; nothing calls
+    them."""
     extra: Templated[dict[str, Any]] = Field(default_factory=dict)
+    """Further options for the provider. They may stand beside the keys of the step as well."""
 
     @model_validator(mode="after")
     def _one_question(self) -> LlmConfig:
@@ -125,37 +143,53 @@ class LlmKind(BaseKind):
     async def execute(self, config: LlmConfig, context: StepContext) -> StepOutcome:
         """Make one call; with `stream` every delta goes to the live listeners."""
         model = context.services.chat(config.provider)
-        request = _request(config)
+        request = _request(config, context.max_tokens)
         if config.stream:
             result = await _streamed(model, request, context)
         else:
             result = await model.complete(request, context.call)
-        answer: Any = result.text
-        if config.response_schema is not None and (result.text or not result.tool_calls):
-            answer = parse_answer(
-                result.text, config.response_schema, cut_off=result.finish_reason == "length"
-            )
-        return StepOutcome(
-            outputs={
-                "text": answer,
-                "model": result.model,
-                "usage": usage_output(result.usage),
-                "finish_reason": result.finish_reason,
-                "tool_calls": [dict(call) for call in result.tool_calls],
-            },
-            usage=result.usage,
-            provider=config.provider,
-            model=result.model,
-        )
+        try:
+            return _outcome(config, result, _answer(config, result))
+        except CallError as error:
+            error.billed = _outcome(config, result, None)
+            raise
+
+    def bound(self, config: LlmConfig, *, max_tokens: int | None) -> Sequence[CallBound]:
+        """One call."""
+        return (chat_bound(config.provider, _request(config, max_tokens)),)
 
 
-def _request(config: LlmConfig) -> ChatRequest:
+def _answer(config: LlmConfig, result: ChatResult) -> Any:
+    if config.response_schema is None or (result.tool_calls and not result.text):
+        return result.text
+    return parse_answer(result.text, config.response_schema, cut_off=result.finish_reason == "length")
+
+
+def _outcome(config: LlmConfig, result: ChatResult, answer: Any) -> StepOutcome:
+    return StepOutcome(
+        outputs={
+            "text": answer,
+            "model": result.model,
+            "usage": usage_output(result.usage),
+            "finish_reason": result.finish_reason,
+            "tool_calls": [dict(call) for call in result.tool_calls],
+        },
+        usage=result.usage,
+        provider=config.provider,
+        model=result.model,
+        asked_model=config.model,
+    )
+
+
+def _request(config: LlmConfig, max_tokens: int | None) -> ChatRequest:
+    if config.max_tokens is not None or limits_itself(config.further):
+        max_tokens = config.max_tokens
     return ChatRequest(
         model=config.model,
         messages=_messages(config),
         temperature=config.temperature,
         top_p=config.top_p,
-        max_tokens=config.max_tokens,
+        max_tokens=max_tokens,
         stop=[config.stop] if isinstance(config.stop, str) else config.stop,
         seed=config.seed,
         response_schema=config.response_schema,

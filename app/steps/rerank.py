@@ -12,6 +12,7 @@ from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import RankedDocument, RerankRequest
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
+from app.steps.bounds import CallBound, ranking_bound
 from app.steps.fields import FilledText, Int, Name
 from app.steps.kind import StepConfig, Templated
 from app.steps.transforms.function import kind_of, look_up
@@ -27,11 +28,17 @@ class RerankConfig(StepConfig):
     """Keys of a `rerank` step."""
 
     provider: Templated[Name]
+    """A configured provider that can rerank."""
     model: Templated[Name]
+    """A model, by the name that the provider knows."""
     query: Templated[FilledText]
+    """What the documents are held against."""
     documents: Templated[Annotated[list[Any], Field(max_length=MAX_DOCUMENTS)]]
+    """Texts, or objects with a text in them, such as the hits of a search."""
     key: Templated[Path] | None = None
+    """Where the text of an object is. If absent: at `text`, else at `metadata.text`."""
     top_n: Templated[Annotated[Int, Field(ge=1, le=MAX_DOCUMENTS)]] | None = None
+    """How many results there are at most. If absent: all."""
 
 
 class RerankKind(BaseKind):
@@ -75,7 +82,15 @@ class RerankKind(BaseKind):
             usage=result.usage,
             provider=config.provider,
             model=result.model,
+            asked_model=config.model,
         )
+
+    def bound(self, config: RerankConfig, *, max_tokens: int | None) -> Sequence[CallBound]:
+        """One call, or none without documents."""
+        texts = [_text(document, number, config.key) for number, document in enumerate(config.documents)]
+        if not texts:
+            return ()
+        return (ranking_bound(config.provider, config.model, config.query, texts),)
 
 
 def _text(document: Any, number: int, key: str | None) -> str:

@@ -35,9 +35,14 @@ class TransformConfig(StepConfig):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     function: str | None = None
+    """What to do with the inputs. Exactly one of `function` and `expression`."""
     inputs: Any = None
+    """A list, one element an input: a template, a value, or the bare name of a step, an input or an
+    output."""
     parameters: Templated[dict[str, Any]] = Field(default_factory=dict)
+    """The parameters of the function. They may stand beside `function` as well."""
     expression: Any = None
+    """An expression without braces; its value is the result."""
 
     @model_validator(mode="after")
     def _one_way(self) -> TransformConfig:

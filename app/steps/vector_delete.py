@@ -23,11 +23,17 @@ class VectorDeleteConfig(StepConfig):
     """Keys of a `vector_delete` step: exactly one of `ids`, `filter` and `delete_all: true`."""
 
     database: Templated[Name]
+    """A configured vector database, such as `embedded`."""
     index: Templated[Name]
+    """The index. The first record makes it; all its vectors have one length."""
     namespace: Templated[Name] | None = None
+    """A part of the index that is kept apart."""
     ids: Templated[Annotated[list[RecordId], Field(max_length=MAX_IDS)]] | None = None
+    """Records to remove."""
     filter: Templated[Annotated[dict[str, Any], Field(min_length=1)]] | None = None
+    """What the metadata of a record that goes must be like."""
     delete_all: Templated[Flag] | None = None
+    """`true` empties the namespace."""
 
     @model_validator(mode="after")
     def _one_selection(self) -> VectorDeleteConfig:

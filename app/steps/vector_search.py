@@ -20,14 +20,23 @@ class VectorSearchConfig(StepConfig):
     """Keys of a `vector_search` step."""
 
     database: Templated[Name]
+    """A configured vector database, such as `embedded`."""
     index: Templated[Name]
+    """The index. The first record makes it; all its vectors have one length."""
     query: Templated[Vector]
+    """A vector."""
     top_k: Templated[Annotated[Int, Field(ge=1, le=10_000)]] = 10
+    """How many hits there are at most."""
     filter: Templated[dict[str, Any]] | None = None
+    """What the metadata of a hit must be like."""
     namespace: Templated[Name] | None = None
+    """A part of the index that is kept apart."""
     include_metadata: Templated[Flag] = True
+    """Give the metadata of each hit."""
     include_vectors: Templated[Flag] = False
+    """Give the vector of each hit."""
     hybrid: Any = None
+    """Refused by this version."""
 
 
 class VectorSearchKind(BaseKind):

@@ -42,17 +42,24 @@ class RecordConfig(StepConfig):
     """One record; a whole number as `id` is taken as text."""
 
     id: Templated[RecordId]
+    """What the record is known by; a record of that id is replaced."""
     vector: Templated[Vector]
+    """Numbers."""
     metadata: Templated[dict[str, MetadataValue]] = Field(default_factory=dict)
+    """Text, numbers, truth values, null and lists of texts, by name."""
 
 
 class VectorUpsertConfig(StepConfig):
     """Keys of a `vector_upsert` step."""
 
     database: Templated[Name]
+    """A configured vector database, such as `embedded`."""
     index: Templated[Name]
+    """The index. The first record makes it; all its vectors have one length."""
     namespace: Templated[Name] | None = None
+    """A part of the index that is kept apart."""
     vectors: Templated[Annotated[list[Templated[RecordConfig]], Field(max_length=MAX_RECORDS)]]
+    """Records: `[{id, vector, metadata}]`. All are written or none."""
 
 
 class VectorUpsertKind(BaseKind):

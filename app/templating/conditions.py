@@ -16,6 +16,8 @@ _WRONG_OPERATORS = {
     "===": "use ==",
     "!==": "use !=",
     "<>": "use !=",
+    "=>": "use >=",
+    "=<": "use <=",
     "{%": "an expression has no {% … %}; use `a if b else c`",
     "{#": "an expression has no comments",
 }

@@ -102,6 +102,8 @@ def _deeper_than(tree: nodes.Node, limit: int) -> bool:
 
 
 _WORDS = (
+    ("expected token 'in', got", "write {% for item in list %}"),
+    ("got '='", "use == to compare"),
     ("got '&'", "use and/or/not"),
     ("unexpected '|'", "use and/or/not"),
     ("unexpected char '&'", "use and/or/not"),

@@ -24,7 +24,7 @@ class AskConfig(StepConfig):
 
     prompt: Templated[str]
     heat: Templated[Annotated[float, Field(strict=True, ge=0, le=2)]] | None = None
-    parts: list[Part] = Field(default_factory=list)
+    parts: list[Templated[Part]] = Field(default_factory=list)
     once: bool = False
 
 

@@ -95,8 +95,8 @@ steps:
   on_error: {action: continue, value: ["{{ outputs.n }}", "{{ steps.c }}"]}
 - {id: f, type: compute, inputs: [e], expression: "steps.a.text | length"}
 """)
-    assert workflow.plan.by_id["e"].depends_on == ("d", "b", "a", "c")
-    assert workflow.plan.by_id["f"].depends_on == ("a", "e")
+    assert workflow.plan.main.by_id["e"].depends_on == ("d", "b", "a", "c")
+    assert workflow.plan.main.by_id["f"].depends_on == ("a", "e")
     assert workflow.leaves == ("f",)
 
 
@@ -120,7 +120,7 @@ steps:
 - {id: b, type: ask, prompt: hi}
 - {id: c, type: ask, prompt: "{{ outputs.b }}"}
 """)
-    assert workflow.plan.by_id["c"].depends_on == ("b",)
+    assert workflow.plan.main.by_id["c"].depends_on == ("b",)
     assert workflow.steps["a"].names.aliases == {}
 
 
@@ -139,9 +139,9 @@ steps: [{id: a, type: ask, prompt: "{{ input.q }}"}]
 def test_conditions_of_either_dialect_make_a_gate(condition: str | bool) -> None:
     steps = [{"id": "a", "type": "ask", "prompt": "hi"}, {"id": "b", "type": "tell", "condition": condition}]
     workflow = compiled({"name": "x", "steps": steps})
-    assert workflow.plan.by_id["b"].conditional
+    assert workflow.plan.main.by_id["b"].conditional
     assert workflow.steps["b"].condition is not None
-    assert not workflow.plan.by_id["a"].conditional
+    assert not workflow.plan.main.by_id["a"].conditional
 
 
 def test_bare_expressions_and_short_names_become_templates() -> None:
@@ -157,11 +157,11 @@ steps:
 
 
 def test_on_error_continue_gives_a_value() -> None:
-    assert not one_step().plan.by_id["a"].continues
-    assert not one_step(on_error="fail").plan.by_id["a"].continues
+    assert not one_step().plan.main.by_id["a"].continues
+    assert not one_step(on_error="fail").plan.main.by_id["a"].continues
     for asked in ("continue", {"action": "continue"}, {"action": "continue", "value": None}):
         workflow = one_step(on_error=asked)
-        assert workflow.plan.by_id["a"].continues
+        assert workflow.plan.main.by_id["a"].continues
         value = workflow.steps["a"].on_error_value
         assert value is not None
         assert value.assemble([]) is None
@@ -169,7 +169,7 @@ def test_on_error_continue_gives_a_value() -> None:
 
 @pytest.mark.parametrize("run_on", ["success", "failure", "always"])
 def test_run_on_arrives(run_on: str) -> None:
-    assert one_step(run_on=run_on).plan.by_id["a"].run_on == run_on
+    assert one_step(run_on=run_on).plan.main.by_id["a"].run_on == run_on
 
 
 def test_the_run_s_concurrency_is_bounded_by_the_service() -> None:
@@ -180,10 +180,10 @@ def test_the_run_s_concurrency_is_bounded_by_the_service() -> None:
 def test_timeouts_come_from_the_step_then_the_document_then_the_service() -> None:
     steps = [{"id": "a", "type": "tell", "timeout_seconds": 5}, {"id": "b", "type": "tell"}]
     workflow = compiled({"name": "x", "defaults": {"timeout_seconds": 7.5}, "steps": steps})
-    assert [node.timeout for node in workflow.plan.nodes] == [5, 7.5]
+    assert [node.timeout for node in workflow.plan.main.nodes] == [5, 7.5]
     assert [step.timeout for step in workflow.steps.values()] == [5, 7.5]
     workflow = compiled({"name": "x", "steps": steps}, step_timeout=60.0, run_timeout=600.0)
-    assert [node.timeout for node in workflow.plan.nodes] == [5, 60.0]
+    assert [node.timeout for node in workflow.plan.main.nodes] == [5, 60.0]
     assert workflow.plan.timeout == 600.0
 
 
@@ -194,7 +194,7 @@ def test_retry_of_a_silent_author_depends_on_the_kind_and_on_repetition_being_ha
         {"id": "c", "type": "compute"},
     ]
     plan = compiled({"name": "x", "steps": steps}).plan
-    assert plan.by_id["a"].retry == RetryPolicy(
+    assert plan.main.by_id["a"].retry == RetryPolicy(
         max_attempts=3,
         backoff="exponential",
         initial_delay=1.0,
@@ -202,15 +202,15 @@ def test_retry_of_a_silent_author_depends_on_the_kind_and_on_repetition_being_ha
         jitter="full",
         retry_on=RETRYABLE_CLASSES,
     )
-    assert plan.by_id["b"].retry.max_attempts == 1
-    assert plan.by_id["c"].retry.max_attempts == 1
-    assert [node.repeatable for node in plan.nodes] == [True, False, True]
+    assert plan.main.by_id["b"].retry.max_attempts == 1
+    assert plan.main.by_id["c"].retry.max_attempts == 1
+    assert [node.repeatable for node in plan.main.nodes] == [True, False, True]
 
 
 def test_retry_of_the_document_holds_for_steps_that_say_nothing() -> None:
     steps = [{"id": "a", "type": "compute"}, {"id": "b", "type": "compute", "retry": "never"}]
     plan = compiled({"name": "x", "defaults": {"retry": {"max_attempts": 5}}, "steps": steps}).plan
-    assert [node.retry.max_attempts for node in plan.nodes] == [5, 1]
+    assert [node.retry.max_attempts for node in plan.main.nodes] == [5, 1]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_retry_of_the_document_reaches_no_step_whose_repetition_may_do_harm(
     keys: dict[str, Any], attempts: int, repeatable: bool
 ) -> None:
     steps = [{"id": "a", "type": "ask", "prompt": "hi", **keys}]
-    node = compiled({"name": "x", "defaults": {"retry": 5}, "steps": steps}).plan.by_id["a"]
+    node = compiled({"name": "x", "defaults": {"retry": 5}, "steps": steps}).plan.main.by_id["a"]
     assert (node.retry.max_attempts, node.repeatable) == (attempts, repeatable)
 
 
@@ -237,7 +237,7 @@ def test_never_of_the_document_reaches_every_step() -> None:
         {"id": "b", "type": "ask", "prompt": "", "once": True},
     ]
     plan = compiled({"name": "x", "defaults": {"retry": "never"}, "steps": steps}).plan
-    assert [(node.retry.max_attempts, node.repeatable) for node in plan.nodes] == [(1, False)] * 2
+    assert [(node.retry.max_attempts, node.repeatable) for node in plan.main.nodes] == [(1, False)] * 2
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_never_of_the_document_reaches_every_step() -> None:
     ],
 )
 def test_repetition(keys: dict[str, Any], attempts: int, repeatable: bool) -> None:
-    node = one_step(**keys).plan.by_id["a"]
+    node = one_step(**keys).plan.main.by_id["a"]
     assert (node.retry.max_attempts, node.repeatable) == (attempts, repeatable)
 
 
@@ -271,7 +271,7 @@ def test_every_key_of_retry_arrives_in_seconds() -> None:
                 "retry_on": ["timeout", "rate_limit"],
             }
         )
-        .plan.by_id["a"]
+        .plan.main.by_id["a"]
         .retry
     )
     assert policy == RetryPolicy(
@@ -286,7 +286,7 @@ def test_every_key_of_retry_arrives_in_seconds() -> None:
 
 
 def test_a_long_first_delay_is_not_cut_by_the_default_cap() -> None:
-    assert one_step(retry={"initial_delay_ms": 90_000}).plan.by_id["a"].retry.max_delay == 90.0
+    assert one_step(retry={"initial_delay_ms": 90_000}).plan.main.by_id["a"].retry.max_delay == 90.0
 
 
 def test_the_definition_is_compact_json_in_the_author_s_order() -> None:
@@ -315,7 +315,7 @@ def test_compiling_is_deterministic_and_the_plan_has_every_step_after_no_missing
     first, second = compiled(document), compiled(document)
     assert first.plan == second.plan
     assert first.definition == second.definition
-    for node, written in zip(first.plan.nodes, steps, strict=True):
+    for node, written in zip(first.plan.main.nodes, steps, strict=True):
         assert node.id == written["id"]
         assert node.depends_on[: len(written["depends_on"])] == tuple(written["depends_on"])
         assert len(set(node.depends_on)) == len(node.depends_on)
@@ -328,7 +328,7 @@ def test_two_thousand_steps_in_a_chain_compile() -> None:
     ]
     workflow = compiled({"name": "x", "steps": steps})
     assert workflow.leaves == ("s1999",)
-    assert workflow.plan.by_id["s1999"].depends_on == ("s1998",)
+    assert workflow.plan.main.by_id["s1999"].depends_on == ("s1998",)
 
 
 def test_two_thousand_steps_in_a_circle_are_refused() -> None:

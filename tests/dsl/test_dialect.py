@@ -65,14 +65,14 @@ def test_every_example_is_known_here() -> None:
 
 
 def test_both_forms_of_conditions_are_gates() -> None:
-    assert example("guarded_answer.yaml").plan.by_id["answer"].conditional
-    assert example("optional_translation.yaml").plan.by_id["translate"].conditional
+    assert example("guarded_answer.yaml").plan.main.by_id["answer"].conditional
+    assert example("optional_translation.yaml").plan.main.by_id["translate"].conditional
 
 
 def test_names_by_position_and_first_outputs_are_dependencies() -> None:
     plan = example("semantic_search.yaml").plan
-    assert plan.by_id["search"].depends_on == ("embed",)
-    assert plan.by_id["summarise"].depends_on == ("search",)
+    assert plan.main.by_id["search"].depends_on == ("embed",)
+    assert plan.main.by_id["summarise"].depends_on == ("search",)
 
 
 def test_a_field_that_is_one_template_passes_the_value_itself() -> None:
@@ -86,18 +86,18 @@ def test_a_field_that_is_one_template_passes_the_value_itself() -> None:
 
 def test_transforms_take_names_of_steps_outputs_and_inputs() -> None:
     plan = example("reshape.yaml").plan
-    assert plan.by_id["all_tickets"].depends_on == ("fetch_new", "fetch_open")
-    assert plan.by_id["urgent"].depends_on == ("all_tickets",)
-    assert plan.by_id["report"].depends_on == ("opening", "body")
-    assert example("greeting.json").plan.by_id["sign"].depends_on == ("greet",)
+    assert plan.main.by_id["all_tickets"].depends_on == ("fetch_new", "fetch_open")
+    assert plan.main.by_id["urgent"].depends_on == ("all_tickets",)
+    assert plan.main.by_id["report"].depends_on == ("opening", "body")
+    assert example("greeting.json").plan.main.by_id["sign"].depends_on == ("greet",)
 
 
 def test_actions_have_free_names_and_parameters() -> None:
     workflow = example("notices.yaml")
     publish = workflow.steps["publish"].config
     assert {part.pointer for part in publish.parts} == {"/payload/feature", "/payload/note"}
-    assert workflow.plan.by_id["publish"].depends_on == ("draft", "trace")
-    assert workflow.plan.by_id["remind"].continues
+    assert workflow.plan.main.by_id["publish"].depends_on == ("draft", "trace")
+    assert workflow.plan.main.by_id["remind"].continues
 
 
 def test_the_schema_for_editors_takes_every_example() -> None:
@@ -156,9 +156,9 @@ def test_the_schema_for_editors_knows_kinds_short_forms_and_templates(
 
 def test_references_of_the_schema_can_be_moved() -> None:
     schema = document_schema(KINDS, ref_template="#/components/schemas/{model}")
-    assert schema["properties"]["steps"]["items"]["discriminator"]["mapping"] == {
-        "ask": "#/components/schemas/AskStep",
-        "compute": "#/components/schemas/ComputeStep",
-        "tell": "#/components/schemas/TellStep",
+    assert schema["properties"]["steps"]["items"] == {"$ref": "#/components/schemas/Step"}
+    kinds = {"Ask", "Compute", "Tell", "Branch", "Parallel", "Map", "Loop", "Workflow", "Wait", "Approval"}
+    assert schema["$defs"]["Step"]["discriminator"]["mapping"] == {
+        kind.lower(): f"#/components/schemas/{kind}Step" for kind in kinds
     }
-    assert {"AskStep", "AskPart", "RetryDocument"} <= schema["$defs"].keys()
+    assert {"AskStep", "AskPart", "RetryDocument", "BranchStep"} <= schema["$defs"].keys()

@@ -55,24 +55,29 @@ HEAD = "name: x\nsteps:\n- {id: search_docs, type: ask, prompt: hi, output: [fou
             "/steps/1/type",
             11,
             "unknown kind 'quantum'",
-            "use one of 'ask', 'compute', 'tell'",
-        ),
-        *(
-            (
-                f"- {{id: b, type: {kind}}}",
-                "/steps/1/type",
-                11,
-                f"the kind {kind!r} is not supported by this version",
-                "remove it, or wait for a version that has it",
-            )
-            for kind in ("branch", "parallel", "map", "loop", "workflow", "wait", "approval")
+            "use one of 'ask', 'compute', 'tell', 'branch', 'parallel', 'map', 'loop', 'workflow', 'wait', "
+            "'approval'",
         ),
         (
-            "- {id: b, type: tell, cache: {ttl_seconds: 1}}",
+            "- {id: b, type: tell, cache: {}}",
             "/steps/1/cache",
             23,
-            "'cache' is not supported by this version",
-            "remove it, or wait for a version that has it",
+            "'ttl_seconds' is missing",
+            "add 'ttl_seconds'",
+        ),
+        (
+            "- {id: b, type: tell, cache: {ttl_seconds: 2592001}}",
+            "/steps/1/cache/ttl_seconds",
+            31,
+            "'ttl_seconds' should be less than or equal to 2592000",
+            None,
+        ),
+        (
+            '- {id: b, type: tell, cache: {ttl_seconds: 1, key: "{{ steps.nope }}"}}',
+            "/steps/1/cache/key",
+            47,
+            "unknown step 'nope'",
+            "use one of 'search_docs', 'b'",
         ),
         (
             "- {id: b, type: tell, mesage: hi}",
@@ -411,10 +416,10 @@ def test_a_step_with_one_problem(step: str, pointer: str, column: int, detail: s
                 f"name: x\n{key}: {{}}\nsteps: [{{id: a, type: tell}}]",
                 f"/{key}",
                 (2, 1),
-                f"{key!r} is not supported by this version",
-                "remove it, or wait for a version that has it",
+                f"{key!r} should be a list",
+                "write [a, b], or one item a line with a dash",
             )
-            for key in ("concurrency", "budget", "on_failure", "finally")
+            for key in ("on_failure", "finally")
         ),
         (
             "name: x\ndefaults: {retries: 3}\nsteps: [{id: a, type: tell}]",
@@ -492,7 +497,7 @@ steps:
   heat: hot
   depends_on: [a, z]
   condition: "{{#if x}}"
-- {id: b, type: map, timeout_seconds: -1}
+- {id: b, type: mapp, timeout_seconds: -1}
 - {id: c, type: ask, depends_on: d}
 - {id: d, type: ask, prompt: hi, depends_on: c, retry: 0}
 outputs: {all: "{{ steps.q }}"}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.dsl.catalog import Catalog
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.http import HttpRequest, HttpResponse
 from app.ports.steps import StepOutcome
@@ -135,6 +136,31 @@ def test_only_what_the_callee_sees_once_is_repeatable(document: dict[str, Any], 
     assert HttpKind().repeatable(HttpConfig.model_validate(document)) is repeatable
 
 
+@pytest.mark.parametrize("key", [False, None, "", "  "])
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_a_key_that_its_template_left_empty_fails_the_step_before_anything_is_sent(
+    method: str, key: object
+) -> None:
+    client = FakeHttp(answer())
+    with pytest.raises(ValidationError, match=r"came out empty.*remove 'idempotency_key'"):
+        await run(HttpKind(), {**GET, "method": method, "idempotency_key": key}, FakeServices(http=client))
+    assert client.requests == []
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_method_that_needs_no_key_goes_without(method: str) -> None:
+    _, request = await sent({**GET, "method": method, "idempotency_key": False})
+    assert "Idempotency-Key" not in request.headers
+
+
+def test_no_key_may_be_asked_for_by_false() -> None:
+    catalog = Catalog({"http": HttpKind()})
+    step = {**POST, "id": "a", "type": "http", "idempotency_key": False}
+    compiled = catalog.compile({"name": "x", "steps": [step]})
+    assert "idempotency_key" not in compiled.steps["a"].config.assemble(())
+    assert not compiled.plan.main.by_id["a"].repeatable
+
+
 @pytest.mark.parametrize(
     ("status", "error_class"),
     [
@@ -231,7 +257,6 @@ async def test_the_clients_errors_pass_unchanged() -> None:
     ("document", "key"),
     [
         (POST, None),
-        ({**POST, "idempotency_key": False}, None),
         ({**GET, "idempotency_key": True}, None),
         ({**POST, "idempotency_key": True}, CALL.idempotency_key),
         ({**GET, "method": "patch", "idempotency_key": "order-7"}, "order-7"),
