@@ -1,14 +1,18 @@
 """One try at a step: render its configuration, execute its kind, say how it went.
 
-Every outcome becomes a fact; nothing but cancellation leaves as an exception. What does not belong here:
-whether to try again (the core), storage (the runner).
+No call is made where an earlier run or the cache knows what it would bring. Every outcome becomes a fact;
+nothing but cancellation leaves as an exception. What does not belong here: whether to try again (the
+core), storage (the runner).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final, cast
 
 import orjson
 import structlog
@@ -16,12 +20,17 @@ from pydantic import ValidationError
 
 from app.core import events as e
 from app.dsl.compiled import CompiledStep
+from app.engines.account import PAUSE_REASON, UNCHARGED, Account, Charge, Deferred
+from app.engines.brought import Asked, Brought, Call, OutcomeCache
 from app.engines.facts import Fact
+from app.engines.identity import RunIdentity
+from app.engines.reuse import EarlierRun
 from app.ports.clock import Clock
 from app.ports.errors import CallError, PermanentError, TemplateFailed, TemporaryError
-from app.ports.models import CallContext
+from app.ports.models import CallContext, Usage
+from app.ports.prices import Prices, dollars
 from app.ports.steps import Emit, Services, StepContext, StepOutcome
-from app.steps.kind import RENDERED
+from app.steps.kind import RENDERED, StepKind
 from app.templating.renderer import Renderer
 
 log = structlog.get_logger(__name__)
@@ -32,6 +41,7 @@ SHALLOW = 100
 """Brackets that no walk is needed for."""
 MAX_MESSAGE = 2000
 """Characters of an error message that are kept."""
+UNKNOWN_USAGE: Final = Usage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,55 +55,100 @@ class AttemptLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunIdentity:
-    """Whose run it is, for calls and logs."""
+class Try:
+    """One try at a step instance."""
 
-    run_id: str
-    tenant: str
-    workflow: str
-    labels: Mapping[str, str]
+    step: CompiledStep
+    path: str
+    attempt: int
+    earlier: EarlierRun | None = None
+    """The run whose outcomes may stand in for calls of this one."""
+    account: Account | None = None
+    """The budget of the run, where it has one."""
 
 
 class Attempts:
     """Executes tries for all runs of a process."""
 
-    def __init__(self, services: Services, renderer: Renderer, clock: Clock, limits: AttemptLimits) -> None:
+    def __init__(
+        self,
+        services: Services,
+        renderer: Renderer,
+        clock: Clock,
+        limits: AttemptLimits,
+        *,
+        cache: OutcomeCache,
+        prices: Prices,
+    ) -> None:
         self._services = services
         self._renderer = renderer
         self._clock = clock
         self._limits = limits
+        self._cache = cache
+        self._prices = prices
 
-    async def execute(
-        self, run: RunIdentity, step: CompiledStep, attempt: int, names: Mapping[str, Any], emit: Emit
-    ) -> list[Fact]:
+    async def execute(self, run: RunIdentity, this: Try, names: Mapping[str, Any], emit: Emit) -> list[Fact]:
         """Run one try; the last fact is its outcome."""
+        step, path, attempt = this.step, this.path, this.attempt
+        charge = UNCHARGED if this.account is None else Charge(this.account, path, attempt)
+        billed: Mapping[str, Any] | None = None
         try:
-            config = await self._configure(step, names)
-            outcome = await step.kind.execute(config, self._context(run, step, attempt, emit))
-            return self._success(step, attempt, outcome)
+            rendered = await self._renderer.render(step.config, names)
+            kind = cast("StepKind", step.kind)  # the core starts no attempts of control steps
+            config = kind.config_model.model_validate(rendered, context=RENDERED)
+            content = content_hash(step.type, rendered)
+            context = self._context(run, this, emit)
+            if step.cache is None and this.earlier is None:
+                brought = await self._call(kind, config, context, charge)
+            else:
+                asked = Asked(run=run, step=step, path=path, names=names, content=content)
+                call = partial(self._call, kind, config, context, charge)
+                brought = await self._brought(asked, this.earlier, call)
+            return self._success(this, brought, content, charge.data)
+        except Deferred as error:
+            return self._deferred(this, str(error))
         except (CallError, TemplateFailed, ValidationError) as error:
             failure = as_failure(error)
+            if isinstance(error, CallError) and error.billed is not None:
+                billed = billing(error.billed, self._prices)
         except Exception as error:
             # a bug in an adapter fails its step, not the runner and its other steps
-            log.exception("step.crashed", run_id=run.run_id, step=step.id, attempt=attempt)
+            log.exception("step.crashed", run_id=run.run_id, step=path, attempt=attempt)
             failure = e.Failure(
                 error_class="internal",
-                message=f"step {step.id!r} hit an internal error ({type(error).__name__}); see the log",
+                message=f"step {path!r} hit an internal error ({type(error).__name__}); see the log",
             )
-        now = self._clock.now()
-        return [Fact(event=e.AttemptFailed(path=step.id, attempt=attempt, failure=failure, at=now))]
+        except asyncio.CancelledError:
+            charge.keep()
+            raise
+        charge.failed(failure.error_class, billed)
+        data = {**charge.data, **({} if billed is None else {"billing": billed})}
+        event = e.AttemptFailed(path=path, attempt=attempt, failure=failure, at=self._clock.now())
+        return [Fact(event=event, data=data or None)]
 
-    async def _configure(self, step: CompiledStep, names: Mapping[str, Any]) -> Any:
-        rendered = await self._renderer.render(step.config, names)
-        return step.kind.config_model.model_validate(rendered, context=RENDERED)
+    async def _call(self, kind: StepKind, config: Any, context: StepContext, charge: Charge) -> Brought:
+        if charge is not UNCHARGED:
+            await charge.reserve(kind, config)
+        outcome = await kind.execute(config, context)
+        bill = billing(outcome, self._prices)
+        charge.settle(bill)
+        return Brought(outputs=outcome.outputs, billing=bill, emitted=outcome.emitted)
 
-    def _context(self, run: RunIdentity, step: CompiledStep, attempt: int, emit: Emit) -> StepContext:
+    async def _brought(self, asked: Asked, earlier: EarlierRun | None, call: Call) -> Brought:
+        key = asked.step.key
+        known = None if earlier is None else await earlier.outcome(key, asked.path, asked.content)
+        if known is not None:
+            return known
+        fresh = earlier is not None and earlier.must_run(key)
+        return await self._cache.outcome(asked, call, fresh=fresh)
+
+    def _context(self, run: RunIdentity, this: Try, emit: Emit) -> StepContext:
         call = CallContext(
             run_id=run.run_id,
-            path=step.id,
-            attempt=attempt,
-            idempotency_key=f"{run.run_id}:{step.id}",
-            timeout_seconds=step.timeout or self._limits.default_timeout_seconds,
+            path=this.path,
+            attempt=this.attempt,
+            idempotency_key=f"{run.run_id}:{this.path}",
+            timeout_seconds=this.step.timeout or self._limits.default_timeout_seconds,
         )
         return StepContext(
             call=call,
@@ -102,22 +157,41 @@ class Attempts:
             workflow=run.workflow,
             tenant=run.tenant,
             labels=run.labels,
+            max_tokens=None if this.account is None else this.account.max_tokens,
         )
 
-    def _success(self, step: CompiledStep, attempt: int, outcome: StepOutcome) -> list[Fact]:
+    def _deferred(self, this: Try, detail: str) -> list[Fact]:
+        """The run is paused first: what is deferred while it is not would begin again at once."""
         now = self._clock.now()
-        facts = [
-            Fact(
-                event=e.NoticeEmitted(path=step.id, attempt=attempt, at=now),
-                data=notice,
-                encoded=encode_data(step.id, notice, self._limits),
-            )
-            for notice in outcome.emitted
+        return [
+            Fact(event=e.RunPaused(reason=PAUSE_REASON, at=now), data={"detail": detail}),
+            Fact(event=e.AttemptDeferred(path=this.path, attempt=this.attempt, at=now)),
         ]
-        data = {"outputs": outcome.outputs, "billing": billing(outcome)}
-        success = e.StepSucceeded(path=step.id, attempt=attempt, at=now)
-        facts.append(Fact(event=success, data=data, encoded=encode_data(step.id, data, self._limits)))
+
+    def _success(
+        self, this: Try, brought: Brought, content: str | None, charged: Mapping[str, Any]
+    ) -> list[Fact]:
+        path, attempt, now = this.path, this.attempt, self._clock.now()
+        facts = [self._notice(this, notice, now) for notice in brought.emitted] if brought.emitted else []
+        data = {"outputs": brought.outputs, "billing": brought.billing, "hash": content, **charged}
+        if brought.source is not None:
+            data["source"] = brought.source
+        success = e.StepSucceeded(path=path, attempt=attempt, at=now)
+        facts.append(Fact(event=success, data=data, encoded=encode_data(path, data, self._limits)))
         return facts
+
+    def _notice(self, this: Try, notice: Mapping[str, Any], now: float) -> Fact:
+        event = e.NoticeEmitted(path=this.path, attempt=this.attempt, at=now)
+        return Fact(event=event, data=notice, encoded=encode_data(this.path, notice, self._limits))
+
+
+def content_hash(kind: str, rendered: Any) -> str | None:
+    """A digest (BLAKE2b-128, hex) of what an attempt is about to do; None for what is no JSON."""
+    try:
+        body = orjson.dumps([kind, rendered], option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return None
+    return blake2b(body, digest_size=16).hexdigest()
 
 
 def encode_data(path: str, data: Mapping[str, Any], limits: AttemptLimits) -> bytes:
@@ -146,18 +220,24 @@ def _wrapped(data: Any) -> Any:
     return data
 
 
-def billing(outcome: StepOutcome) -> Mapping[str, Any] | None:
-    """What an outcome says about who was called and what was used; None if nobody was."""
+def billing(outcome: StepOutcome, prices: Prices) -> Mapping[str, Any] | None:
+    """What an outcome says about who was called and what was used, and what that costs; None if nobody
+    was called."""
     if outcome.provider is None:
         return None
-    usage = outcome.usage
+    usage = outcome.usage or UNKNOWN_USAGE
+    price = prices.of(outcome.provider, outcome.asked_model or outcome.model or "")
+    if price is None and outcome.model is not None:
+        price = prices.of(outcome.provider, outcome.model)
+    cost = None if price is None else price.cost(usage)
     return {
         "provider": outcome.provider,
         "model": outcome.model,
-        "input_tokens": usage.input_tokens if usage else None,
-        "output_tokens": usage.output_tokens if usage else None,
-        "cached_tokens": usage.cached_tokens if usage else None,
-        "reasoning_tokens": usage.reasoning_tokens if usage else None,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "cost_usd": None if cost is None else dollars(cost),
     }
 
 

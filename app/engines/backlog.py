@@ -23,19 +23,19 @@ class Backlog:
         """Runs that wait, those included whose storing is under way."""
         return self._waiting + self._storing
 
-    def admitted(self) -> None:
-        """A run is about to be stored."""
-        self._storing += 1
+    def admitted(self, runs: int = 1) -> None:
+        """Runs are about to be stored."""
+        self._storing += runs
 
-    def stored(self) -> None:
-        """It is durable."""
-        self._storing -= 1
-        self._waiting += 1
-        self._stored += 1
+    def stored(self, runs: int = 1) -> None:
+        """They are durable."""
+        self._storing -= runs
+        self._waiting += runs
+        self._stored += runs
 
-    def refused(self) -> None:
-        """It was not stored after all."""
-        self._storing -= 1
+    def refused(self, runs: int = 1) -> None:
+        """They were not stored after all."""
+        self._storing -= runs
 
     def taken(self) -> None:
         """A waiting run left the queue."""

@@ -11,42 +11,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import structlog
 
 from app.core import events as e
 from app.dsl.catalog import Catalog
+from app.dsl.compiled import CompiledWorkflow, ConcurrencyRule
+from app.engines.budget import open_children
+from app.engines.bulk_intake import LIMIT_RETRY_SECONDS, BulkIntake
+from app.engines.called_runs import CalledRuns, end_of
+from app.engines.concurrency import key_of
+from app.engines.control import RunControl
 from app.engines.engine import (
-    CancelPending,
     CancelReceipt,
     Draining,
     EngineStats,
-    HandedOver,
+    LimitReached,
     Listener,
     Overloaded,
-    RunEnded,
-    StandingBy,
     Submission,
-    receipt_of,
 )
 from app.engines.facts import Fact
 from app.engines.fleet import Fleet
 from app.engines.history import History, new_history
+from app.engines.identity import RunIdentity
 from app.engines.live import LiveEvents
 from app.engines.recovery import RunLoader, StoredRun
 from app.engines.runner import Runner, RunnerTools
+from app.engines.submitted import submitted_data
 from app.engines.uptake import Uptake
-from app.ports.errors import StoreError
+from app.ports.errors import AlreadyExists, OrchestratorError, StoreError
 from app.ports.lock import ExecutorLock
-from app.ports.runs import Store
+from app.ports.runs import RunRow, Store
 
 log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS = 5.0
 """How long a drain waits for a store that may be stuck."""
+SHORTEST_LOOK = 0.01
+"""Seconds between two passes at least."""
 TERMINAL_TYPES = frozenset(kind.__name__ for kind in e.TERMINAL)
 
 
@@ -71,6 +79,7 @@ class EmbeddedEngine:
         store: Store,
         catalog: Catalog,
         tools: RunnerTools,
+        called: CalledRuns,
         live: LiveEvents,
         lock: ExecutorLock,
         limits: EngineLimits,
@@ -82,15 +91,34 @@ class EmbeddedEngine:
         self._live = live
         self._lock = lock
         self._limits = limits
-        self._fleet = Fleet(tools.observer, self._run_ended)
+        self._fleet = Fleet(tools.observer, self._runner_ended)
         self._uptake = Uptake(
             store=store,
             loader=self._loader,
             fleet=self._fleet,
             tools=tools,
             max_active=limits.max_active_runs,
+            gave_up=self._gave_up,
         )
         self._backlog = self._uptake.backlog
+        self._control = RunControl(
+            fleet=self._fleet,
+            uptake=self._uptake,
+            lock=lock,
+            clock=tools.clock,
+            patience=limits.cancel_seconds,
+        )
+        self._intake = BulkIntake(
+            runs=store.runs,
+            decisions=tools.decisions,
+            backlog=self._backlog,
+            concurrency=self._uptake.concurrency,
+            max_pending=limits.max_pending_runs,
+            displace=self._displace,
+        )
+        called.connect(
+            submit=self._submit_called, cancel=partial(self._control.cancel, reason="its caller ended")
+        )
         self._draining = False
         self._work = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -144,30 +172,110 @@ class EmbeddedEngine:
         """Accept a run; a caller that goes away in the meantime does not undo it."""
         if self._draining:
             raise Draining("the service is shutting down; submit to another instance or try again later")
-        starts = self._can_start()
+        workflow = self._catalog.by_definition(submission.definition)
+        rule = workflow.concurrency
+        if rule is not None:
+            submission = await self._limited(submission, rule)
+        starts = self._can_start() and not self._is_full(submission.run, rule)
         if not starts and self._backlog.size >= self._limits.max_pending_runs:
             raise Overloaded(
                 f"{self._backlog.size} runs are waiting already; try again later",
                 retry_after=self._retry_after(),
             )
-        runner = self._new_runner(submission)
+        await self._take_in(submission, self._new_runner(submission, workflow), starts=starts)
+
+    async def submit_many(self, submissions: Sequence[Submission]) -> None:
+        """Accept runs of one definition into the queue, all or none."""
+        if self._draining:
+            raise Draining("the service is shutting down; submit to another instance or try again later")
+        self._intake.admit(len(submissions), retry_after=self._retry_after())
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._fleet.spawn(self._accept_many(submissions, accepted))
+        await accepted
+
+    async def _accept_many(self, submissions: Sequence[Submission], accepted: asyncio.Future[None]) -> None:
+        """Store runs in a task of the engine's own: a caller that goes away does not undo it."""
+        rule = self._catalog.by_definition(submissions[0].definition).concurrency
+        traceparent = self._tools.observer.traceparent()
+        if await self._intake.store(submissions, rule, traceparent, accepted):
+            self._report_load()
+            self._work.set()
+
+    async def _submit_called(self, submission: Submission) -> None:
+        """Accept a run that another one calls: it was admitted with its caller, so there is room for it."""
+        workflow = self._catalog.by_definition(submission.definition)
+        rule = workflow.concurrency
+        if rule is not None:
+            submission = await self._limited(submission, rule)
+        starts = self._can_start() and not self._is_full(submission.run, rule)
+        await self._take_in(submission, self._new_runner(submission, workflow), starts=starts)
+
+    async def _limited(self, submission: Submission, rule: ConcurrencyRule) -> Submission:
+        """The submission with its concurrency key. Raises `LimitReached` where the rule says so."""
+        key = await self._tools.decisions.concurrency_key(rule, submission.inputs)
+        run = replace(submission.run, concurrency_key=key)
+        if not self._uptake.concurrency.kept:
+            await self._uptake.concurrency.look()
+        if self._is_full(run, rule):
+            if rule.on_limit == "reject":
+                raise LimitReached(
+                    f"{rule.limit} runs of workflow {run.workflow!r} with the concurrency key {key!r} are "
+                    "under way; try again when one of them has ended",
+                    retry_after=LIMIT_RETRY_SECONDS,
+                )
+            if rule.on_limit == "cancel_oldest":
+                self._displace(run)
+        return replace(submission, run=run)
+
+    def _displace(self, run: RunRow) -> None:
+        self._fleet.spawn(self._make_room(run))
+
+    async def _make_room(self, run: RunRow) -> None:
+        """End the oldest run of a key; a newer one takes its place."""
+        with contextlib.suppress(OrchestratorError):  # it has ended meanwhile, or ends elsewhere
+            oldest = await self._store.runs.oldest_of_key(run.tenant, run.workflow, run.concurrency_key or "")
+            if oldest is not None and oldest.id != run.id:
+                await self._control.cancel(oldest.id, reason=f"run {run.id} took its place")
+
+    def _is_full(self, run: RunRow, rule: ConcurrencyRule | None) -> bool:
+        return self._uptake.concurrency.full(key_of(run), rule)
+
+    async def _take_in(self, submission: Submission, runner: Runner, *, starts: bool) -> None:
+        if submission.run.id in self._fleet:
+            raise AlreadyExists(f"run {submission.run.id!r} is under way: give a new run a new id")
         # The place is taken before anything is awaited: a burst must not slip past the bounds.
+        counted = False
         if starts:
             self._fleet.add(runner)
+            counted = self._uptake.concurrency.began(key_of(runner.run), runner.run.run_id)
         else:
             self._backlog.admitted()
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._fleet.spawn(self._accept(submission, runner, accepted, starts=starts))
+        self._fleet.spawn(self._accept(submission, runner, accepted, starts=starts, counted=counted))
         await accepted
 
-    def _new_runner(self, submission: Submission) -> Runner:
+    def _new_runner(self, submission: Submission, workflow: CompiledWorkflow) -> Runner:
         run = submission.run
-        workflow = self._catalog.by_definition(submission.definition)
-        stored = StoredRun(workflow=workflow, history=new_history(run.id, workflow.plan))
-        return self._uptake.runner(run, stored)
+        identity = RunIdentity(
+            run_id=run.id,
+            tenant=run.tenant,
+            workflow=run.workflow,
+            labels=run.labels,
+            priority=run.priority,
+            caller=None if submission.caller is None else submission.caller[0],
+            depth=submission.depth,
+            concurrency_key=run.concurrency_key,
+        )
+        return Runner(identity, workflow, new_history(run.id, workflow.plan), self._tools)
 
     async def _accept(
-        self, submission: Submission, runner: Runner, accepted: asyncio.Future[None], *, starts: bool
+        self,
+        submission: Submission,
+        runner: Runner,
+        accepted: asyncio.Future[None],
+        *,
+        starts: bool,
+        counted: bool,
     ) -> None:
         """Store a run, tell whoever waits, and drive it: all in one task, which is the engine's own."""
         try:
@@ -178,6 +286,8 @@ class EmbeddedEngine:
                 self._fleet.remove(runner)
             else:
                 self._backlog.refused()
+            if counted:
+                self._uptake.concurrency.ended(key_of(runner.run), runner.run.run_id, begun=True)
             if isinstance(error, asyncio.CancelledError):
                 accepted.cancel()
                 raise
@@ -199,32 +309,68 @@ class EmbeddedEngine:
 
     async def _create(self, submission: Submission, runner: Runner, *, starts: bool) -> None:
         run = submission.run
-        data = {
-            "definition": submission.definition.hash,
-            "tenant": run.tenant,
-            "inputs": submission.inputs,
-            "timeout": submission.timeout_seconds,
-            "traceparent": self._tools.observer.traceparent(),
-        }
+        data = submitted_data(submission) | {"traceparent": self._tools.observer.traceparent()}
         facts = [Fact(event=e.RunSubmitted(at=run.created_at), data=data)]
         if starts:
             facts.append(self._uptake.start_fact(submission.timeout_seconds))
         runner.fold(facts)
         history = runner.history
         row = replace(run, status=history.status, started_at=history.started_at, finished_at=history.ended_at)
-        rows = runner.take_batch().rows
-        await self._store.runs.create(row, rows, submission.definition, submission.idempotency)
+        batch = runner.take_batch()
+        change = batch.change
+        if change is not None and not (change.approvals or change.wakes):
+            change = None  # the row says all of it
+        await self._store.runs.create(
+            row,
+            batch.rows,
+            submission.definition,
+            submission.idempotency,
+            change=change,
+            webhook=submission.webhook,
+        )
 
     def _can_start(self) -> bool:
-        return self._lock.held and not self._backlog.size and len(self._fleet) < self._limits.max_active_runs
+        concurrency = self._uptake.concurrency
+        executes = self._lock.held and concurrency.kept and not self._fleet.closed
+        in_turn = self._backlog.size <= len(concurrency)
+        return executes and in_turn and len(self._fleet) < self._limits.max_active_runs
 
     def _retry_after(self) -> int:
         return min(60, max(1, self._backlog.size // max(1, self._limits.max_active_runs)))
 
-    def _run_ended(self) -> None:
+    def _runner_ended(self, runner: Runner) -> None:
+        """A runner stopped: its place is free, and whoever called its run hears of the end."""
         self._report_load()
-        if self._backlog.size:
+        history = runner.history
+        if runner.ended:
+            self._run_ended(runner.run, history)
+        if self._backlog.size or self._wakes_soon(history):
             self._work.set()
+
+    def _run_ended(self, run: RunIdentity, history: History) -> None:
+        begun = history.started_at is not None
+        self._uptake.concurrency.ended(key_of(run), run.run_id, begun=begun)
+        if (caller := history.caller) is not None:
+            run_id, path = caller
+            fact = end_of(history, path, self._tools.clock.now())
+            self._fleet.spawn(self._control.tell(run_id, fact))
+
+    def _gave_up(self, stored: StoredRun) -> None:
+        """A run was ended because nobody could drive it: what it called ends with it."""
+        self._run_ended(stored.identity, stored.history)
+        for path in open_children(stored.history):
+            called = stored.history.state.steps[path].control
+            if called is not None and called.child is not None:
+                self._fleet.spawn(self._end_called(called.child))
+
+    async def _end_called(self, run_id: str) -> None:
+        with contextlib.suppress(OrchestratorError):  # it has ended, or was never handed in
+            await self._control.cancel(run_id, reason="its caller ended")
+
+    def _wakes_soon(self, history: History) -> bool:
+        """Whether the supervisor has to look at the clock sooner than it would: a run was parked."""
+        due_at, planned = history.wake_at, self._uptake.wake_at
+        return history.state.parked and due_at is not None and (planned is None or due_at < planned)
 
     def _report_load(self) -> None:
         self._tools.observer.load(len(self._fleet), self._backlog.size)
@@ -233,7 +379,7 @@ class EmbeddedEngine:
         """Take stored runs up; while standing by, try to become the executor."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.poll_seconds):
+                async with asyncio.timeout(self._next_look()):
                     await self._work.wait()
             self._work.clear()
             try:
@@ -243,6 +389,13 @@ class EmbeddedEngine:
             except Exception:
                 # Whatever it is, the next pass may succeed, and without passes nothing goes on.
                 log.exception("engine.pass_failed")
+
+    def _next_look(self) -> float:
+        """Seconds until the next pass: the poll, or the time at which the next parked run is due."""
+        seconds = self._limits.poll_seconds
+        if self._uptake.wake_at is not None:
+            seconds = min(seconds, max(SHORTEST_LOOK, self._uptake.wake_at - self._tools.clock.now()))
+        return seconds
 
     async def _look_after(self) -> None:
         if self._lock.held:
@@ -258,22 +411,20 @@ class EmbeddedEngine:
 
     async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
         """End a run early, wherever it is in its life."""
-        if not self._lock.held:
-            raise StandingBy("this process stands by; ask the one that executes, or try again later")
-        durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        event = e.CancelRequested(reason=reason, at=self._tools.clock.now())
-        fact = Fact(event=event, durable=durable)
-        runner = self._fleet.get(run_id)
-        receipt = receipt_of(runner.history) if runner else None
-        if runner is not None:
-            runner.post(fact)
-        else:
-            runner = await self._uptake.take_to_end(run_id, fact)
-        if runner is None:
-            raise _ended(run_id)
-        await asyncio.wait({durable}, timeout=self._limits.cancel_seconds)
-        _check_cancelled(run_id, durable)
-        return receipt or receipt_of(runner.history)
+        return await self._control.cancel(run_id, reason=reason)
+
+    async def pause(self, run_id: str, *, reason: str | None) -> None:
+        """Start nothing further of a run."""
+        await self._control.pause(run_id, reason=reason)
+
+    async def resume(self, run_id: str, *, budget: Mapping[str, Any] | None = None) -> None:
+        """Go on with a paused run."""
+        await self._control.resume(run_id, budget=budget)
+        self._work.set()
+
+    async def answer(self, run_id: str, path: str, *, action: str, data: Any, by: str | None) -> None:
+        """Answer an approval of a run."""
+        await self._control.answer(run_id, path, action=action, data=data, by=by)
 
     # --- news -----------------------------------------------------------------------------------------
 
@@ -281,14 +432,10 @@ class EmbeddedEngine:
         """Hear of a run's new events."""
         return self._live.listen(run_id)
 
-    async def wait(self, run_id: str, *, seconds: float) -> History | None:
-        """The ended run, or None if it has not ended within that time."""
+    async def wait(self, run_id: str) -> History:
+        """The ended run, once it has ended."""
         with self._fleet.waiters.waiting(run_id) as ended:
-            try:
-                async with asyncio.timeout(seconds):
-                    return await self._end_of(run_id, ended)
-            except TimeoutError:
-                return None
+            return await self._end_of(run_id, ended)
 
     async def _end_of(self, run_id: str, ended: asyncio.Future[History]) -> History:
         """Wait for this process to end the run or, where another may execute it, look at the store."""
@@ -301,23 +448,3 @@ class EmbeddedEngine:
                     return stored.history
             await asyncio.wait({ended}, timeout=self._limits.poll_seconds)
         return await ended
-
-
-def _ended(run_id: str) -> RunEnded:
-    return RunEnded(f"run {run_id!r} has ended or is ending; there is nothing to cancel")
-
-
-def _check_cancelled(run_id: str, durable: asyncio.Future[bool]) -> None:
-    """Raise unless the cancellation is in the journal."""
-    if not durable.done():
-        raise CancelPending(
-            f"the cancellation of run {run_id!r} is not stored yet, for the store takes no writes; "
-            "it takes effect when the store does, look at the run then"
-        )
-    if durable.cancelled():
-        raise HandedOver(
-            f"the process let go of run {run_id!r} before the cancellation was stored; "
-            "ask again, the process that goes on with the run will answer"
-        )
-    if not durable.result():
-        raise _ended(run_id)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from app.core.scheduler import in_flight
+from app.dsl.compiled import Budget
 from app.engines.history import History
 from app.ports.errors import OrchestratorError
 from app.ports.runs import Definition, IdempotencyRecord, RunRow
+from app.ports.webhooks import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,18 @@ class Submission:
     inputs: Mapping[str, Any]
     timeout_seconds: float | None = None
     idempotency: IdempotencyRecord | None = None
+    depth: int = 0
+    """How many runs call each other down to this one."""
+    caller: tuple[str, str] | None = None
+    """The run and the path of the `workflow` step that calls it."""
+    reuse: str | None = None
+    """An earlier run whose outcomes stand in for steps that would do the same again."""
+    fresh: frozenset[str] = frozenset()
+    """Steps (keys) that run again whatever the earlier run brought."""
+    budget: Budget | None = None
+    """Bounds the run beside its document's own."""
+    webhook: Endpoint | None = None
+    """To be told of this run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +80,10 @@ class Overloaded(OrchestratorError):
         self.retry_after = retry_after
 
 
+class LimitReached(Overloaded):
+    """As many runs of the workflow's concurrency key are under way as may be."""
+
+
 class Draining(OrchestratorError):
     """The process is shutting down and takes no new runs."""
 
@@ -80,6 +98,10 @@ class CancelPending(OrchestratorError):
 
 class HandedOver(OrchestratorError):
     """The process let go of the run before the request was stored; another one goes on with it."""
+
+
+class NotPossible(OrchestratorError):
+    """The run is in no state for what was asked of it: paused already, not paused, answered already."""
 
 
 class RunEnded(OrchestratorError):
@@ -105,16 +127,39 @@ class Engine(Protocol):
         """Accept a run: it is durable on return. Raises `Overloaded`, `Draining`, `StoreError`."""
         ...
 
+    async def submit_many(self, submissions: Sequence[Submission]) -> None:
+        """Accept runs of one definition into the queue: all are durable on return, or none is stored.
+
+        The first one's `idempotency` is stored with them. Raises as `submit`, and `InputsInvalid` with
+        pointers that begin with a position.
+        """
+        ...
+
     async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
         """End a run early: on return the request is durable and its calls are being aborted.
 
         Raises `RunEnded` if it has ended or is being cancelled already, `StandingBy`, `CancelPending`,
-        `HandedOver`, `UnreadableRun`.
+        `HandedOver`, `Draining`, `UnreadableRun`.
         """
         ...
 
-    async def wait(self, run_id: str, *, seconds: float) -> History | None:
-        """The ended run, or None if it has not ended within that time."""
+    async def pause(self, run_id: str, *, reason: str | None) -> None:
+        """Start nothing further of a run; durable on return. Raises as `cancel`, and `NotPossible`."""
+        ...
+
+    async def resume(self, run_id: str, *, budget: Mapping[str, Any] | None = None) -> None:
+        """Go on with a paused run; durable on return. Raises as `cancel`, and `NotPossible`.
+
+        `budget`: fields of `app.dsl.compiled.Budget` that hold from here on instead of the given ones.
+        """
+        ...
+
+    async def answer(self, run_id: str, path: str, *, action: str, data: Any, by: str | None) -> None:
+        """Answer an approval; durable on return. Raises as `cancel`, and `NotPossible`."""
+        ...
+
+    async def wait(self, run_id: str) -> History:
+        """The ended run, once it has ended; how long to wait for that is the caller's."""
         ...
 
     def listen(self, run_id: str) -> AbstractContextManager[Listener]:
@@ -128,12 +173,12 @@ class Engine(Protocol):
 
 def receipt_of(history: History) -> CancelReceipt:
     """What a cancellation of this run meets right now."""
-    plan = history.state.plan
+    steps = history.state.steps
     flying = [path for path, _ in in_flight(history.state)]
     input_tokens, output_tokens = history.billed_tokens()
     return CancelReceipt(
         calls_aborted=flying,
-        unknown_effects=[path for path in flying if not plan.by_id[path].repeatable],
+        unknown_effects=[path for path in flying if not steps[path].node.repeatable],
         input_tokens=input_tokens,
         output_tokens=output_tokens,
     )

@@ -22,14 +22,16 @@ log = structlog.get_logger(__name__)
 
 
 class Fleet:
-    """Runners by run id. `ended` is called after each of them stopped."""
+    """Runners by run id. `ended` is called with each of them after it stopped."""
 
-    def __init__(self, observer: RunObserver, ended: Callable[[], None]) -> None:
+    def __init__(self, observer: RunObserver, ended: Callable[[Runner], None]) -> None:
         self.waiters = Waiters()
         self.orphans: set[str] = set()
         """Runs whose runner stopped too early."""
         self.stops: Counter[str] = Counter()
-        """How often that happened to a run that has not ended."""
+        """How often that happened to a run since it last came to an end or to rest."""
+        self.closed = False
+        """It was drained: nothing is driven any more."""
         self._observer = observer
         self._ended = ended
         self._runners: dict[str, Runner] = {}
@@ -51,8 +53,9 @@ class Fleet:
         self.orphans.discard(runner.run.run_id)
 
     def remove(self, runner: Runner) -> None:
-        """Let go of a run that was never driven."""
-        self._runners.pop(runner.run.run_id, None)
+        """Let go of a run."""
+        if self._runners.get(runner.run.run_id) is runner:
+            del self._runners[runner.run.run_id]
 
     def launch(self, runner: Runner) -> None:
         """Drive a run that was added."""
@@ -71,7 +74,7 @@ class Fleet:
         return task
 
     async def drain(self, grace_seconds: float) -> None:
-        """Wait for all tasks, those they start included, then abort the rest."""
+        """Wait for all tasks, those they start included, then abort the rest; nothing is driven after it."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_seconds
         while self._tasks and (left := deadline - loop.time()) > 0:
@@ -80,6 +83,7 @@ class Fleet:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.closed = True
 
     async def drive(self, runner: Runner) -> None:
         """Drive a run that was added, in the calling task, until its runner stops."""
@@ -87,19 +91,20 @@ class Fleet:
         try:
             with self._observer.driving(runner.run, runner.history.traceparent):
                 await runner.drive()
+            self.stops.pop(run_id, None)
         except Fenced:
             log.warning("run.fenced", run_id=run_id)
-            self._stopped(run_id)
+            self.stopped(run_id)
         except Exception:
             log.exception("run.crashed", run_id=run_id)
-            self._stopped(run_id)
+            self.stopped(run_id)
         finally:
-            del self._runners[run_id]
-            if runner.history.state.terminal:
-                self.stops.pop(run_id, None)
+            self.remove(runner)
+            if runner.ended:
                 self.waiters.tell(run_id, runner.history)
-            self._ended()
+            self._ended(runner)
 
-    def _stopped(self, run_id: str) -> None:
+    def stopped(self, run_id: str) -> None:
+        """A runner stopped too early: its run is to be taken up again."""
         self.stops[run_id] += 1
         self.orphans.add(run_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from app.core import events as e
 from app.core.plan import Plan
@@ -37,8 +37,14 @@ class AttemptRecord:
     started_at: float
     ended_at: float | None = None
     outcome: str | None = None
-    """succeeded, failed, timed_out, lost or cancelled."""
+    """succeeded, failed, timed_out, lost, cancelled or deferred."""
     failure: e.Failure | None = None
+    billing: Mapping[str, Any] | None = None
+    """Of a try that was answered and failed all the same."""
+    reserved: Mapping[str, Any] | None = None
+    """What the run's budget set aside for it."""
+    charged: Mapping[str, Any] | None = None
+    """What the run's budget was charged with in the end."""
 
 
 @dataclass(slots=True)
@@ -52,6 +58,15 @@ class StepHistory:
     started_at: float | None = None
     ended_at: float | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
+    entered: Mapping[str, Any] | None = None
+    """What a control step began with: the items of a map, the question of an approval, the call of a
+    workflow."""
+    content_hash: str | None = None
+    """Of the rendered step, where an attempt got that far."""
+    source: Mapping[str, Any] | None = None
+    """Where the outputs come from if no call was made for them: another run, or the cache."""
+    charged: Mapping[str, Any] | None = None
+    """What a called run used of this run's budget."""
 
 
 @dataclass(slots=True)
@@ -69,8 +84,14 @@ class History:
     submitted_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
+    wake_at: float | None = None
+    """When a parked run wants to be taken up again."""
     timeout: float | None = None
     """The run's own bound given at its submission, in seconds."""
+    submitted: Mapping[str, Any] = field(default_factory=dict)
+    """Everything that came with the submission."""
+    budget: Mapping[str, Any] | None = None
+    """Bounds that resumes set instead of the given ones."""
     traceparent: str | None = None
     """The trace (W3C) of the request that submitted it."""
     steps: dict[str, StepHistory] = field(default_factory=dict)
@@ -78,7 +99,16 @@ class History:
     @property
     def status(self) -> RunStatus:
         """The status as the API names it."""
-        return _RUN_STATUSES[self.state.phase]
+        state = self.state
+        if state.phase in _AT_REST and (state.paused or state.parked):
+            return "paused" if state.paused else "waiting"
+        return _RUN_STATUSES[state.phase]
+
+    @property
+    def caller(self) -> tuple[str, str] | None:
+        """The run and the path of the `workflow` step that called this run."""
+        called = self.submitted.get("caller")
+        return None if called is None else (called["run_id"], called["path"])
 
     def billed_tokens(self) -> tuple[int, int]:
         """Tokens in and out that the completed steps were billed for."""
@@ -103,7 +133,7 @@ class History:
     def _run_event(self, event: e.Event, data: Mapping[str, Any] | None) -> None:
         if isinstance(event, e.RunSubmitted):
             self.submitted_at = event.at
-            submitted = data or {}
+            submitted = self.submitted = data or {}
             self.tenant = submitted.get("tenant", "")
             self.inputs = submitted.get("inputs", {})
             self.timeout = submitted.get("timeout")
@@ -112,6 +142,10 @@ class History:
             self.started_at = event.at
         elif isinstance(event, e.CancelRequested):
             self.cancel_reason = event.reason
+        elif isinstance(event, e.RunParked):
+            self.wake_at = event.wake_at
+        elif isinstance(event, e.RunResumed) and data is not None:
+            self.budget = {**(self.budget or {}), **data["budget"]}
 
     def _ended(self, event: e.TerminalEvent, data: Mapping[str, Any] | None) -> None:
         self.ended_at = event.at
@@ -121,29 +155,72 @@ class History:
             self.failure, self.failed_path = event.failure, event.path
 
     def _step_event(self, step: StepHistory, event: e.Event, data: Mapping[str, Any] | None) -> None:
+        kind = type(event)
         if isinstance(event, e.AttemptStarted):
             step.attempts.append(AttemptRecord(attempt=event.attempt, started_at=event.at))
             if step.started_at is None:
                 step.started_at = event.at
-        elif (outcome := _ATTEMPT_OUTCOMES.get(type(event))) is not None:
+        elif (outcome := _ATTEMPT_OUTCOMES.get(kind)) is not None:
             attempt = step.attempts[-1]
             attempt.ended_at, attempt.outcome = event.at, outcome
             attempt.failure = getattr(event, "failure", None)
-        if isinstance(event, _ENDS_STEP):
+            if data is not None:
+                attempt.charged = data.get("charged")
+                attempt.billing = data.get("billing")
+        elif isinstance(event, e.NoticeEmitted):
+            if data is not None and RESERVED in data:
+                step.attempts[-1].reserved = data[RESERVED]
+        elif isinstance(event, e.ChildEnded):
+            step.charged = None if data is None else data.get("charged")
+        elif kind in ENTERS and step.started_at is None:
+            step.started_at = event.at
+            step.entered = data
+        if kind in _ENDS_STEP:
             step.ended_at = event.at
-        if isinstance(event, _BRINGS_OUTPUTS) and data is not None:
+        if data is not None and kind in BRINGS_OUTPUTS:
             step.outputs = data.get("outputs")
             step.billing = data.get("billing")
+            step.content_hash = data.get("hash")
+            step.source = data.get("source")
 
 
-_ENDS_STEP = (e.StepSucceeded, e.StepRecovered, e.StepFailed, e.StepSkipped, e.AttemptCancelled)
-_BRINGS_OUTPUTS = (e.StepSucceeded, e.StepRecovered)
+RESERVED: Final = "budget_reserved"
+"""Key of a notice that says what a budget set aside."""
+
+# Sets of types: looking one up costs a tenth of `isinstance` with as many.
+ENTERS: Final[frozenset[type[e.Event]]] = frozenset(
+    {
+        e.BlockEntered,
+        e.BranchChosen,
+        e.ItemsCounted,
+        e.WaitStarted,
+        e.ApprovalRequested,
+        e.ChildStarted,
+    }
+)
+"""A control step began."""
+BRINGS_OUTPUTS: Final[frozenset[type[e.Event]]] = frozenset(
+    {
+        e.StepSucceeded,
+        e.StepRecovered,
+        e.BlockCompleted,
+        e.WaitOver,
+        e.ApprovalAnswered,
+        e.ApprovalExpired,
+        e.ChildLaunched,
+        e.ChildEnded,
+    }
+)
+"""Their data may hold the outputs of the step."""
+_AT_REST = frozenset({RunPhase.SUBMITTED, RunPhase.RUNNING})
+_ENDS_STEP: Final = BRINGS_OUTPUTS | {e.StepFailed, e.StepSkipped, e.AttemptCancelled}
 _ATTEMPT_OUTCOMES: Mapping[type[e.Event], str] = {
     e.StepSucceeded: "succeeded",
     e.AttemptFailed: "failed",
     e.AttemptTimedOut: "timed_out",
     e.AttemptLost: "lost",
     e.AttemptCancelled: "cancelled",
+    e.AttemptDeferred: "deferred",
 }
 
 
@@ -169,6 +246,11 @@ STEP_STATUS_NAMES: Mapping[StepStatus, str] = {
     StepStatus.RUNNING: "running",
     StepStatus.FAILING: "running",
     StepStatus.RETRYING: "retrying",
+    StepStatus.ENTERING: "running",
+    StepStatus.OPEN: "running",
+    StepStatus.COLLECTING: "running",
+    StepStatus.STOPPING: "running",
+    StepStatus.WAITING: "waiting",
     StepStatus.COMPLETED: "completed",
     StepStatus.FAILED: "failed",
     StepStatus.SKIPPED: "skipped",

@@ -17,12 +17,13 @@ import structlog
 from structlog.contextvars import bind_contextvars, clear_contextvars, reset_contextvars
 
 from app.core import events as e
-from app.core.scheduler import TIMEOUT_CLASS, UNKNOWN_CLASS
-from app.core.state import StepStatus
-from app.dsl.compiled import CompiledStep, CompiledWorkflow
-from app.engines.attempts import RunIdentity
+from app.core.attempts import TIMEOUT_CLASS, UNKNOWN_CLASS
+from app.core.state import ENDED, StepStatus
+from app.dsl.compiled import CompiledWorkflow
+from app.engines.attempts import Try
 from app.engines.engine import Delta
-from app.engines.history import History
+from app.engines.history import BRINGS_OUTPUTS, History
+from app.engines.identity import RunIdentity
 from app.engines.live import LiveEvents
 from app.observability.recorder import Recorder
 from app.observability.tracing import Tracer
@@ -31,17 +32,33 @@ from app.ports.steps import Emit
 
 log = structlog.get_logger(__name__)
 
-# Tuples: `isinstance` checks them several times faster than a union.
-STEP_ENDS: Final = (e.StepSucceeded, e.StepFailed, e.StepRecovered, e.StepSkipped)
-ATTEMPT_ENDS: Final = (e.AttemptFailed, e.AttemptTimedOut, e.AttemptLost, e.AttemptCancelled)
+STEP_ENDS: Final = BRINGS_OUTPUTS | {e.StepFailed, e.StepSkipped}
+ATTEMPT_ENDS: Final = frozenset({e.AttemptFailed, e.AttemptTimedOut, e.AttemptLost, e.AttemptCancelled})
 """They end their step only while its run is ending."""
-FAILURES: Final = (e.AttemptFailed, e.AttemptTimedOut, e.AttemptLost, e.StepFailed, e.ConditionFailed)
-FailureEvent = e.AttemptFailed | e.AttemptTimedOut | e.AttemptLost | e.StepFailed | e.ConditionFailed
+FAILURES: Final = (
+    e.AttemptFailed,
+    e.AttemptTimedOut,
+    e.AttemptLost,
+    e.StepFailed,
+    e.ConditionFailed,
+    e.EvaluationFailed,
+)
+HEARD: Final = STEP_ENDS | ATTEMPT_ENDS | {*FAILURES, *e.TERMINAL}
+"""What is counted or logged; a look at one set spares most events everything else."""
+FailureEvent = (
+    e.AttemptFailed
+    | e.AttemptTimedOut
+    | e.AttemptLost
+    | e.StepFailed
+    | e.ConditionFailed
+    | e.EvaluationFailed
+)
 LOG_NAMES: Final[Mapping[type[FailureEvent], str]] = {
     e.AttemptFailed: "attempt.failed",
     e.AttemptTimedOut: "attempt.failed",
     e.AttemptLost: "attempt.failed",
     e.ConditionFailed: "condition.failed",
+    e.EvaluationFailed: "evaluation.failed",
     e.StepFailed: "step.failed",
 }
 
@@ -59,20 +76,25 @@ class RunObserver:
         self, run: RunIdentity, workflow: CompiledWorkflow, history: History, event: e.Event
     ) -> None:
         """An event was folded (and is about to be stored)."""
-        if isinstance(event, STEP_ENDS):
-            self._step_ended(workflow, history, event.path, event.at)
-        elif isinstance(event, e.TERMINAL):
+        kind = type(event)
+        if kind not in HEARD:
+            return
+        path = getattr(event, "path", None)
+        if path is not None and (
+            kind in STEP_ENDS or (kind in ATTEMPT_ENDS and _is_cancelled(history, path))
+        ):
+            self._step_ended(workflow, history, path, event.at)
+        elif kind in e.TERMINAL:
             self._run_ended(run, history)
-        elif isinstance(event, ATTEMPT_ENDS) and _is_cancelled(history, event.path):
-            self._step_ended(workflow, history, event.path, event.at)
         if isinstance(event, FAILURES):
             self._failed(run, event, history)
 
     def _step_ended(self, workflow: CompiledWorkflow, history: History, path: str, at: float) -> None:
         started = history.steps[path].started_at
         seconds = at - started if started is not None else None
-        status = history.state.steps[path].status.value
-        self._recorder.step_finished(workflow.steps[path].type, status, seconds)
+        step = history.state.steps[path]
+        if step.status in ENDED:
+            self._recorder.step_finished(workflow.steps[step.node.key].type, step.status.value, seconds)
 
     def _run_ended(self, run: RunIdentity, history: History) -> None:
         started = history.started_at if history.started_at is not None else history.submitted_at
@@ -98,7 +120,9 @@ class RunObserver:
         failure = _failure(event, history)
         if not isinstance(event, e.StepFailed):  # what it failed of was counted when it happened
             self._recorder.error(failure.error_class, "step")
-        log.warning(
+        # Attempts are lost by the hundred, all at once: recovery counts them in one line of its own.
+        write = log.debug if isinstance(event, e.AttemptLost) else log.warning
+        write(
             LOG_NAMES[type(event)],
             run_id=run.run_id,
             step=event.path,
@@ -111,10 +135,11 @@ class RunObserver:
         """Everything folded so far is stored: listeners may read it."""
         self._live.publish(run.run_id, history.seq)
 
-    def attempt(self, run: RunIdentity, step: CompiledStep, attempt: int) -> AbstractContextManager[Emit]:
+    def attempt(self, run: RunIdentity, this: Try) -> AbstractContextManager[Emit]:
         """Surround one try; gives the function that passes streamed text on."""
-        span = self._tracer.step(step.id, step.type, attempt)
-        return _Attempt(self._recorder, span, self._live, self._clock, (run.run_id, step.id, attempt))
+        span = self._tracer.step(this.path, this.step.type, this.attempt)
+        where = (run.run_id, this.path, this.attempt)
+        return _Attempt(self._recorder, span, self._live, self._clock, where)
 
     @contextmanager
     def driving(self, run: RunIdentity, parent: str | None) -> Iterator[None]:

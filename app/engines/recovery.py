@@ -10,8 +10,10 @@ from app.core.scheduler import in_flight
 from app.core.transitions import InvalidTransition
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledWorkflow
+from app.engines.approvals import ApprovalBook
 from app.engines.codec import decode, encode
 from app.engines.history import History, fold
+from app.engines.identity import RunIdentity
 from app.ports.errors import DefinitionInvalid, StoreError
 from app.ports.runs import JournalRow, StatusChange, Store
 
@@ -29,6 +31,22 @@ class StoredRun:
 
     workflow: CompiledWorkflow
     history: History
+
+    @property
+    def identity(self) -> RunIdentity:
+        """Whose run it is, by its journal."""
+        history = self.history
+        caller = history.caller
+        return RunIdentity(
+            run_id=history.state.run_id,
+            tenant=history.tenant,
+            workflow=self.workflow.name,
+            labels=history.submitted.get("labels") or {},
+            priority=history.submitted.get("priority") or 0,
+            caller=None if caller is None else caller[0],
+            depth=(history.submitted.get("caller") or {}).get("depth", 0),
+            concurrency_key=history.submitted.get("concurrency_key"),
+        )
 
 
 class RunLoader:
@@ -62,19 +80,28 @@ class RunLoader:
             return self._catalog.by_definition(definition)
         return await asyncio.to_thread(self._catalog.by_definition, definition)
 
-    async def give_up(self, run_id: str, failure: e.Failure, at: float) -> History | None:
-        """End a stored run as failed, whatever was in flight. Raises as `load`, and `Fenced`."""
+    async def give_up(self, run_id: str, end: e.RunFailed) -> StoredRun | None:
+        """End a stored run as failed, whatever was in flight; None if it has ended.
+
+        Raises as `load`, and `Fenced`.
+        """
         stored = await self.load(run_id)
         if stored is None or stored.history.state.terminal:
             return None
         history = stored.history
+        approvals = ApprovalBook(stored.identity, history)
         events: list[e.Event] = [
-            e.AttemptLost(path=path, attempt=attempt, at=at) for path, attempt in in_flight(history.state)
+            e.AttemptLost(path=path, attempt=attempt, at=end.at) for path, attempt in in_flight(history.state)
         ]
         rows = []
-        for event in [*events, e.RunFailed(path=None, failure=failure, at=at)]:
+        for event in [*events, end]:
             history.apply(event)
             rows.append(encode(run_id, history.seq, event))
-        change = StatusChange(status=history.status, finished_at=at)
+        change = StatusChange(
+            status=history.status,
+            finished_at=end.at,
+            wakes=stored.identity.caller,
+            approvals=approvals.changes(history.state),
+        )
         await self._store.journal.append(rows, change)
-        return history
+        return stored

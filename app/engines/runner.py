@@ -9,42 +9,59 @@ So a dependent starts after its dependency's outcome is durable, an attempt star
 durable, and nobody hears of what could still be lost. A writer that lost its run is refused by the
 journal (`Fenced`) and stops. While the store takes no writes the batch is kept and offered again.
 
+A run for which nothing can happen before a time that is far enough away, or before somebody acts, is
+parked: `drive` returns, and its engine takes it up again.
+
 The same code runs under every engine. What does not belong here: decisions (the core), execution of
-steps (`attempts`), placement and admission (the engine).
+steps (`attempts`), tasks and timers (`hands`), placement and admission (the engine).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from app.core import commands as c
 from app.core import events as e
-from app.core.scheduler import decide, in_flight
-from app.core.transitions import accepts
-from app.dsl.compiled import CompiledWorkflow
-from app.engines.attempts import Attempts, RunIdentity
+from app.core.scheduler import decide, in_flight, next_due, quiescent
+from app.core.state import RunPhase
+from app.core.transitions import InvalidTransition, accepts
+from app.dsl.compiled import Budget, CompiledWorkflow
+from app.engines.account import CONCERNS, PAUSE_REASON, Account, Accounting, account_of
+from app.engines.approvals import APPROVAL_EVENTS, ApprovalBook
+from app.engines.attempts import Attempts, Try, as_failure
+from app.engines.budget import budget_of
+from app.engines.children import Children
 from app.engines.codec import encode
-from app.engines.decisions import Decisions
+from app.engines.decisions import Decisions, Question
 from app.engines.facts import Fact
-from app.engines.history import History
+from app.engines.hands import Hands
+from app.engines.history import BRINGS_OUTPUTS, History
+from app.engines.identity import RunIdentity
 from app.engines.observer import RunObserver
+from app.engines.patience import patiently
+from app.engines.reuse import EarlierRun, earlier_run
 from app.engines.rundata import RunData
 from app.engines.slots import Slots
 from app.ports.clock import Clock
-from app.ports.errors import StoreUnavailable
+from app.ports.errors import PermanentError
 from app.ports.runs import Journal, JournalRow, StatusChange
 
 log = structlog.get_logger(__name__)
 
-Held = c.StartAttempt | c.StartTimer | c.CancelAttempt | c.EvaluateCondition | c.RecoverStep | c.FinishRun
+Held = c.StartAttempt | c.StartTimer | c.CancelAttempt | c.LaunchChild | c.CancelChild | Question
 """Commands that are obeyed once what led to them is durable."""
+
+PARK_SECONDS = 1.0
+"""A run whose next timer is due sooner stays in memory."""
+MAX_DECIDED = 500
+"""Events of one write from which on further decisions wait for the next: others get their turn meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +74,13 @@ class RunnerTools:
     slots: Slots
     clock: Clock
     observer: RunObserver
+    children: Children
+    accounting: Accounting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Events to append together, and the change of the `runs` row that goes with them."""
+    """Events to append together, and what else changes with them."""
 
     rows: Sequence[JournalRow]
     change: StatusChange | None
@@ -78,17 +97,21 @@ class Runner:
         self._workflow = workflow
         self._tools = tools
         self._data = RunData(workflow, history)
+        self._approvals = ApprovalBook(run, history)
+        self._earlier: EarlierRun | None = None
         self._inbox: deque[Fact] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._rows: list[JournalRow] = []
-        self._acknowledge: list[asyncio.Future[bool]] = []
+        self._acknowledge: list[tuple[asyncio.Future[bool], bool]] = []
+        """Who waits for what was folded to be durable, and whether their fact is part of it."""
         self._held: list[Held] = []
         self._released = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._attempts: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self.ended = False
+        """The run's terminal event is in the journal."""
+        self._hands = Hands(tools.clock, post=self.post, defective=self._defective, rested=self._wake_up)
         self._defect: BaseException | None = None
         """What a task raised that may raise nothing."""
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._account = self._open_account() if history.seq else None
 
     # --- facts in ------------------------------------------------------------------------------------
 
@@ -100,6 +123,10 @@ class Runner:
         self._inbox.append(fact)
         self._wake_up()
 
+    def _defective(self, defect: BaseException) -> None:
+        self._defect = defect
+        self._wake_up()
+
     def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
@@ -107,27 +134,28 @@ class Runner:
     def fold(self, facts: Sequence[Fact]) -> None:
         """Fold facts and what they decide, without starting or storing anything."""
         for fact in facts:
-            if accepts(self.history.state, fact.event):
+            try:
                 self._append(fact)
-            else:
+            except InvalidTransition:  # it came too late
                 self._drop(fact)
         self._decide()
 
     def take_batch(self) -> Batch:
         """What was folded and is not stored yet: for the creator of a run, who stores its first events."""
         rows, self._rows = self._rows, []
-        return Batch(rows=rows, change=_status_change(rows, self.history))
+        return Batch(rows=rows, change=self._status_change(rows))
 
-    def lost_attempts(self) -> Sequence[Fact]:
-        """The facts that a recovery begins with: what was in flight is lost."""
+    def first_facts(self) -> Sequence[Fact]:
+        """What taking a stored run up begins with: it is awake, and what was in flight is lost."""
         now = self._tools.clock.now()
-        return [
+        woken = [Fact(event=e.RunWoken(at=now))] if self.history.state.parked else []
+        return woken + [
             Fact(event=e.AttemptLost(path=path, attempt=attempt, at=now))
             for path, attempt in in_flight(self.history.state)
         ]
 
     async def drive(self) -> None:
-        """Go on until the run has ended. Raises `Fenced` if another writer owns it now.
+        """Go on until the run has ended or is parked. Raises `Fenced` if another writer owns it now.
 
         Cancelling this coroutine aborts what is in flight and appends nothing: whoever folds the journal
         next goes on from there.
@@ -137,36 +165,45 @@ class Runner:
             while True:
                 await self._commit()
                 self._obey()
-                if self.history.state.terminal:
+                self.ended = self.history.state.terminal
+                if self.ended or self._park():
                     break
-                await self._news()
+                if not self._rows:
+                    await self._news()
                 facts = list(self._inbox)
                 self._inbox.clear()
                 self.fold(facts)
         finally:
-            await self._abort()
+            await self._hands.abort()
             self.release()
 
-    async def _abort(self) -> None:
-        """Nothing of a run outlives its runner."""
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
-
     async def _news(self) -> None:
-        if not self._inbox and self._defect is None:
+        if not self._inbox and self._defect is None and not self.history.state.agenda:
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
             self._wake = None
         if self._defect is not None:
             raise self._defect
 
+    def _park(self) -> bool:
+        """Whether the run may leave memory now. What leads there is folded, and stored before it does."""
+        state = self.history.state
+        if state.phase is RunPhase.SUBMITTED:
+            return not self._inbox  # it waits for its turn in the queue, not here
+        if state.parked:
+            if not self._inbox:
+                return True
+            self._append(Fact(event=e.RunWoken(at=self._tools.clock.now())))
+        elif not self._inbox and self._hands.idle and not self._held and quiescent(state):
+            now, due_at = self._tools.clock.now(), next_due(state)
+            if due_at is None or due_at - now >= PARK_SECONDS:
+                self._append(Fact(event=e.RunParked(wake_at=due_at, at=now)))
+        return False
+
     def release(self) -> None:
         """Let go of the run: timers, slots and whoever waits for an answer."""
-        for handle in self._timers.values():
-            handle.cancel()
-        self._timers.clear()
+        self._hands.release()
+        self._account = None
         self._released = True
         while self._inbox:
             self._drop(self._inbox.popleft())
@@ -174,7 +211,7 @@ class Runner:
             if isinstance(command, c.StartAttempt):
                 self._tools.slots.give_back()
         self._held.clear()
-        for waiter in self._acknowledge:
+        for waiter, _ in self._acknowledge:
             if not waiter.done():
                 waiter.cancel()
 
@@ -187,15 +224,17 @@ class Runner:
             self._refuse(fact.durable)
 
     def _refuse(self, durable: asyncio.Future[bool]) -> None:
-        """False: the run has moved on. Cancelled: this process has let go of it."""
-        if self._released and not self.history.state.terminal:
-            durable.cancel()
-        else:
+        """False: the run has moved on, durably. Cancelled: this process has let go of it."""
+        if not self._released:
+            self._acknowledge.append((durable, False))
+        elif self.ended:
             durable.set_result(False)
+        else:
+            durable.cancel()
 
     def _decide(self) -> None:
-        """Fold every decision that follows at once; hold the rest until all of it is durable."""
-        while due := decide(self.history.state):
+        """Fold every decision that follows at once, a write's worth; hold the rest until it is durable."""
+        while len(self._rows) < MAX_DECIDED and (due := decide(self.history.state)):
             for fact in [self._answer(command) for command in due]:
                 if fact is not None:
                     self._append(fact)
@@ -207,16 +246,14 @@ class Runner:
                 return Fact(event=command.event)
             case c.StartAttempt():
                 return self._start_or_wait(command)
-            case c.EvaluateCondition() | c.RecoverStep() | c.FinishRun():
-                fact = self._tools.decisions.now(self._workflow, command, self._data.names)
-                if fact is None:
-                    self._held.append(command)
-                return fact
-            case c.StartTimer() | c.CancelAttempt():
+            case c.StartTimer() | c.CancelAttempt() | c.LaunchChild() | c.CancelChild():
                 self._held.append(command)
                 return None
             case _:
-                assert_never(command)
+                fact = self._tools.decisions.now(self.run, self._data, command)
+                if fact is None:
+                    self._held.append(command)
+                return fact
 
     def _start_or_wait(self, command: c.StartAttempt) -> Fact | None:
         if self._tools.slots.take():
@@ -237,34 +274,69 @@ class Runner:
 
     def _append(self, fact: Fact) -> None:
         event, data = fact.event, fact.data
+        kind = type(event)
         self.history.apply(event, data)
         self._rows.append(encode(self.run.run_id, self.history.seq, event, data, fact.encoded))
         if fact.durable is not None:
-            self._acknowledge.append(fact.durable)
+            self._acknowledge.append((fact.durable, True))
         path = getattr(event, "path", None)
         if isinstance(event, e.AttemptStarted):
             self._held.append(c.StartAttempt(path=event.path, attempt=event.attempt))
-        elif isinstance(event, _BRINGS_OUTPUTS) and data is not None:
-            self._data.succeeded(event.path, data["outputs"])
+        elif path is not None and kind in _ENDS_STEP:
+            self._data.ended(path)
         elif isinstance(event, e.RunSubmitted):
             self._data.submitted(self.history.inputs)
-        elif isinstance(event, e.StepFailed):
-            self._data.failed(event.path, event.failure)
-        if path is not None and isinstance(event, _ENDS_ATTEMPT) and (timer := self._timers.pop(path, None)):
-            timer.cancel()
+            self._account = self._open_account()
+        elif isinstance(event, e.RunResumed) and self._account is None:
+            self._account = self._open_account()
+        if path is not None:
+            if kind in _VOIDS_TIMER:
+                self._hands.stop_timer(path)
+            if kind in APPROVAL_EVENTS:
+                self._approvals.observe(event, data, self.history.state)
+        if self._account is not None and kind in CONCERNS:
+            self._account.observe(event, data)
         self._tools.observer.observed(self.run, self._workflow, self.history, event)
+
+    def _open_account(self) -> Account | None:
+        tools = self._tools
+        return account_of(self._workflow, self.history, tools.accounting, self._record, tools.clock.now)
+
+    async def _record(self, event: e.Event, data: Mapping[str, Any]) -> bool:
+        """Make an event durable that nobody waits for but the asker; False if it cannot happen any more."""
+        durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.post(Fact(event=event, data=data, durable=durable))
+        return await durable
 
     # --- durability -----------------------------------------------------------------------------------
 
     async def _commit(self) -> None:
         if self._rows:
             batch = self.take_batch()
-            await _persist(lambda: self._tools.journal.append(batch.rows, batch.change))
-        for waiter in self._acknowledge:
+            # What was done outside must not be forgotten.
+            append = self._tools.journal.append
+            await patiently(lambda: append(batch.rows, batch.change), event="journal.unavailable")
+        for waiter, stored in self._acknowledge:
             if not waiter.done():
-                waiter.set_result(True)
+                waiter.set_result(stored)
         self._acknowledge.clear()
         self._tools.observer.durable(self.run, self.history)
+
+    def _status_change(self, rows: Sequence[JournalRow]) -> StatusChange | None:
+        """How the `runs` row and the approvals change with these events, if they do."""
+        history = self.history
+        approvals = self._approvals.changes(history.state)
+        types = {row.type for row in rows} & _CHANGES_STATUS
+        if not types and not approvals:
+            return None
+        return StatusChange(
+            status=history.status,
+            started_at=history.started_at if e.RunStarted.__name__ in types else None,
+            finished_at=history.ended_at,
+            wake_at=_wake_at(history),
+            wakes=self.run.caller if history.state.terminal else None,
+            approvals=approvals,
+        )
 
     # --- obeying --------------------------------------------------------------------------------------
 
@@ -275,116 +347,116 @@ class Runner:
                 case c.StartAttempt():
                     self._start(command)
                 case c.StartTimer():
-                    self._start_timer(command)
+                    self._hands.start_timer(command)
                 case c.CancelAttempt():
-                    self._cancel(command)
-                case c.EvaluateCondition() | c.RecoverStep() | c.FinishRun():
-                    self._spawn(self._decide_later(command))
+                    self._hands.cancel(command)
+                case c.LaunchChild():
+                    self._hands.launch(command.path, self._launch(command))
+                case c.CancelChild():
+                    self._hands.spawn(self._cancel_child(command))
+                case (
+                    c.EvaluateCondition()
+                    | c.EnterStep()
+                    | c.CheckLoop()
+                    | c.CollectBlock()
+                    | c.RecoverStep()
+                    | c.FinishRun()
+                ):
+                    self._hands.spawn(self._decide_later(command))
                 case _:
                     assert_never(command)
 
     def _start(self, command: c.StartAttempt) -> None:
-        key = (command.path, command.attempt)
-        if self.history.state.running.get(command.path) != command.attempt:
+        if self.history.state.running.get(command.path) == command.attempt:
+            self._hands.attempt(command, self._attempt(command), self._tools.slots.give_back)
+        else:
             self._tools.slots.give_back()
-            return
-        task = self._attempts[key] = self._spawn(self._attempt(command))
-        task.add_done_callback(lambda _: self._attempt_over(key))
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_over)
-        return task
-
-    def _task_over(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (defect := task.exception()) is not None:
-            self._defect = defect
-            self._wake_up()
 
     async def _attempt(self, command: c.StartAttempt) -> None:
-        step = self._workflow.steps[command.path]
-        with self._tools.observer.attempt(self.run, step, command.attempt) as emit:
-            facts = await self._tools.attempts.execute(
-                self.run, step, command.attempt, self._data.names, emit
-            )
+        path = command.path
+        this = Try(
+            step=self._data.step(path),
+            path=path,
+            attempt=command.attempt,
+            earlier=self._earlier_run(),
+            account=self._account,
+        )
+        with self._tools.observer.attempt(self.run, this) as emit:
+            facts = await self._tools.attempts.execute(self.run, this, self._data.names_of(path), emit)
         for fact in facts:
             self.post(fact)
 
-    def _attempt_over(self, key: tuple[str, int]) -> None:
-        self._tools.slots.give_back()
-        task = self._attempts.pop(key)
-        if task.cancelled():
-            path, attempt = key
-            self.post(Fact(event=e.AttemptCancelled(path=path, attempt=attempt, at=self._tools.clock.now())))
+    def _earlier_run(self) -> EarlierRun | None:
+        if self._earlier is None:
+            self._earlier = earlier_run(self.history.submitted, self._tools.journal)
+        return self._earlier
 
-    def _cancel(self, command: c.CancelAttempt) -> None:
-        task = self._attempts.get((command.path, command.attempt))
-        if task is not None:
-            task.cancel()
-        else:
+    async def _decide_later(self, question: Question) -> None:
+        self.post(await self._tools.decisions.later(self.run, self._data, question))
+
+    async def _launch(self, command: c.LaunchChild) -> None:
+        path, run_id = command.path, command.run_id
+        call = self.history.steps[path].entered or {}
+        control = self.history.state.steps[path].control
+        waits = control is not None and control.child_open
+        earlier = self._earlier_run()
+        reuse = None if earlier is None else await earlier.called(self._data.step(path).key, path)
+        try:
+            budget = await self._allot(path, call, run_id) if waits else None
+        except PermanentError as error:
             now = self._tools.clock.now()
-            self.post(Fact(event=e.AttemptCancelled(path=command.path, attempt=command.attempt, at=now)))
+            self.post(Fact(event=e.ChildEnded(path=path, failure=as_failure(error), at=now)))
+            return
+        fact = await self._tools.children.launch(
+            self.run, path, call, run_id, wait=waits, reuse=reuse, budget=budget
+        )
+        if fact is not None:
+            self.post(fact)
 
-    def _start_timer(self, command: c.StartTimer) -> None:
-        timer = command.timer
-        key = "" if isinstance(timer, c.RunTimer) else timer.path
-        delay = max(0.0, command.due_at - self._tools.clock.now())
-        loop = asyncio.get_running_loop()
-        self._timers[key] = loop.call_later(delay, self._timer_fired, key, command)
+    async def _allot(self, path: str, call: Mapping[str, Any], run_id: str) -> Budget | None:
+        """What a called run may use of this run's budget. Raises `PermanentError` if nothing is left."""
+        if self._account is None:
+            return None
+        known = await self._tools.children.budget_of(run_id)
+        return await self._account.allot(path, known, budget_of(call.get("budget")), self._pause)
 
-    def _timer_fired(self, key: str, command: c.StartTimer) -> None:
-        self._timers.pop(key, None)
-        now = max(self._tools.clock.now(), command.due_at)
-        match command.timer:
-            case c.RunTimer():
-                self.post(Fact(event=e.RunTimeoutReached(at=now)))
-            case c.AttemptTimer(path=path, attempt=attempt):
-                self.post(Fact(event=e.AttemptTimedOut(path=path, attempt=attempt, at=now)))
-            case c.RetryTimer(path=path, attempt=attempt):
-                self.post(Fact(event=e.RetryDue(path=path, attempt=attempt, at=now)))
-            case _:
-                assert_never(command.timer)
+    def _pause(self, detail: str) -> None:
+        """Nothing is left of the budget: whoever may raise it decides how the run goes on."""
+        event = e.RunPaused(reason=PAUSE_REASON, at=self._tools.clock.now())
+        self.post(Fact(event=event, data={"detail": detail}))
 
-    async def _decide_later(self, command: c.EvaluateCondition | c.RecoverStep | c.FinishRun) -> None:
-        self.post(await self._tools.decisions.later(self._workflow, command, self._data.names))
+    async def _cancel_child(self, command: c.CancelChild) -> None:
+        if self._account is not None:
+            self._account.stop(command.path)
+        await self._hands.launched(command.path)
+        self.post(await self._tools.children.cancel(self.run, command.path, command.run_id))
 
 
-_BRINGS_OUTPUTS = (e.StepSucceeded, e.StepRecovered)
-_ENDS_ATTEMPT = (e.StepSucceeded, e.AttemptFailed, e.AttemptTimedOut, e.AttemptLost, e.AttemptCancelled)
+_ENDS_STEP = BRINGS_OUTPUTS | {e.StepFailed, e.StepSkipped, e.AttemptCancelled}
+_VOIDS_TIMER = BRINGS_OUTPUTS | {
+    e.AttemptFailed,
+    e.AttemptTimedOut,
+    e.AttemptLost,
+    e.AttemptCancelled,
+    e.AttemptDeferred,
+}
 _CHANGES_STATUS = frozenset(
     kind.__name__
     for kind in (
         e.RunStarted,
+        e.RunPaused,
+        e.RunResumed,
+        e.RunParked,
+        e.RunWoken,
         e.CancelRequested,
         e.RunTimeoutReached,
-        e.RunCompleted,
-        e.RunFailed,
-        e.RunCancelled,
-        e.RunTimedOut,
+        *e.TERMINAL,
     )
 )
 
 
-def _status_change(rows: Sequence[JournalRow], history: History) -> StatusChange | None:
-    """How the `runs` row changes with these events, if it does."""
-    types = {row.type for row in rows} & _CHANGES_STATUS
-    if not types:
+def _wake_at(history: History) -> float | None:
+    """When a parked run is due; infinity for one that only waits for somebody to act."""
+    if not history.state.parked:
         return None
-    started_at = history.started_at if e.RunStarted.__name__ in types else None
-    return StatusChange(status=history.status, started_at=started_at, finished_at=history.ended_at)
-
-
-async def _persist(write: Callable[[], Awaitable[None]]) -> None:
-    """Offer a write until the store takes it; what was done outside must not be forgotten."""
-    try:
-        await write()
-    except StoreUnavailable:
-        log.warning("journal.unavailable")
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_exponential_jitter(multiplier=0.1, jitter=0.1, max=5.0),
-        ):
-            with attempt:
-                await write()
+    return math.inf if history.wake_at is None else history.wake_at

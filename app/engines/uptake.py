@@ -6,11 +6,17 @@ run that this version cannot read is left alone, counted out of the queue, and s
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
+
 import structlog
 
 from app.core import events as e
-from app.engines.attempts import RunIdentity
+from app.core.state import RunPhase
 from app.engines.backlog import Backlog
+from app.engines.concurrency import ConcurrencyBook, key_of
+from app.engines.engine import Draining
 from app.engines.facts import Fact
 from app.engines.fleet import Fleet
 from app.engines.recovery import RunLoader, StoredRun, UnreadableRun
@@ -20,34 +26,62 @@ from app.ports.runs import RunRow, Store
 
 log = structlog.get_logger(__name__)
 
-RECOVERABLE = frozenset({"running", "cancelling"})
+RECOVERABLE = frozenset({"running", "cancelling", "paused"})
+"""Statuses of runs that may not be parked."""
 QUEUED = frozenset({"pending"})
 MAX_RECOVERED = 100_000
+LOOK_AHEAD = 500
+"""Queued runs that are looked at together, for not all of them may begin."""
 MAX_STOPS = 3
 """Times that a run is taken up again after its runner stopped too early."""
 
 
 class Uptake:
-    """One for an engine; `pass_over` is called again and again while the process executes."""
+    """One for an engine; `pass_over` is called again and again while the process executes.
+
+    `gave_up` is told of a run that was ended because its runner stops every time.
+    """
 
     def __init__(
-        self, *, store: Store, loader: RunLoader, fleet: Fleet, tools: RunnerTools, max_active: int
+        self,
+        *,
+        store: Store,
+        loader: RunLoader,
+        fleet: Fleet,
+        tools: RunnerTools,
+        max_active: int,
+        gave_up: Callable[[StoredRun], None],
     ) -> None:
         self.backlog = Backlog()
+        self.wake_at: float | None = None
+        """When the next parked run is due; None where there is none, or no place for one."""
+        self.untold = True
+        """A parked run may not have heard of the end of a run that it called."""
         self._store = store
         self._loader = loader
         self._fleet = fleet
         self._tools = tools
         self._max_active = max_active
+        self._gave_up = gave_up
+        self.concurrency = ConcurrencyBook(store.runs)
         self._recovered = False
+        self._lost = 0
         self._unreadable: set[str] = set()
+        """In the queue."""
+        self._unwakeable: set[str] = set()
+        """Parked runs that cannot be read."""
+        self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def pass_over(self) -> None:
         """Recover, once; then adopt orphans and feed free places. Raises `StoreError` where it got stuck."""
+        self.wake_at = None
         if not self._recovered:
             await self._recover()
         if self._fleet.orphans:
             await self._adopt(frozenset(self._fleet.orphans))
+        if self.untold:
+            await self._tell_callers()
+        await self._wake_due()
         await self._refill()
 
     async def recount(self) -> None:
@@ -59,21 +93,48 @@ class Uptake:
 
     async def _recover(self) -> None:
         """Go on with every run that was in flight when the last executor died."""
+        if not self.concurrency.kept:
+            await self.concurrency.keep()
         rows = await self._store.runs.unfinished(limit=MAX_RECOVERED, statuses=RECOVERABLE)
-        for row in rows:
-            await self._take(row)
+        taken = [await self._take(row, parked=False) for row in rows]
         self._recovered = True
-        log.info("engine.recovered", runs=len(rows))
+        write = log.warning if self._lost else log.info
+        write("engine.recovered", runs=sum(taken), lost_attempts=self._lost)
+
+    async def _tell_callers(self) -> None:
+        """Have the runs taken up that may have missed the end of a run that they called."""
+        self.untold = False
+        try:
+            await self._store.runs.wake_callers()
+        except BaseException:
+            self.untold = True
+            raise
+
+    async def _wake_due(self) -> None:
+        """Take up parked runs whose time has come, as far as there are places."""
+        free = self._max_active - len(self._fleet)
+        if free > 0:
+            now = self._tools.clock.now()
+            due = await self._store.runs.due(now, limit=free + len(self._unwakeable))
+            taken = [await self._take(row) for row in due if row.id not in self._unwakeable]
+            wake_at = await self._store.runs.next_wake()
+            if any(taken) or (wake_at is not None and wake_at > now):
+                self.wake_at = wake_at
 
     async def _refill(self) -> None:
         await self.recount()
-        free = self._max_active - len(self._fleet)
-        if not self.backlog.size or free <= 0:
-            return
-        unreadable = frozenset(self._unreadable)
-        for row in await self._store.runs.unfinished(limit=free, statuses=QUEUED, exclude=unreadable):
-            if await self._take(row) or row.id in self._unreadable:
-                self.backlog.taken()
+        passed_over: frozenset[str] | None = None
+        while self.backlog.size and (free := self._max_active - len(self._fleet)) > 0:
+            # Whoever waits for a place of its key must not keep the others from theirs.
+            before, passed_over = passed_over, self.concurrency.blocked | self._unreadable
+            if passed_over == before:
+                return
+            limit = max(free, LOOK_AHEAD)
+            for row in await self._store.runs.unfinished(limit=limit, statuses=QUEUED, exclude=passed_over):
+                if len(self._fleet) >= self._max_active:
+                    return
+                if await self._take(row) or row.id in self._unreadable:
+                    self.backlog.taken()
 
     async def _adopt(self, orphans: frozenset[str]) -> None:
         """Go on with runs whose runners stopped; one that does so every time is ended as failed."""
@@ -82,7 +143,9 @@ class Uptake:
         for run_id in orphans:
             row = unfinished.get(run_id)
             if row is None:
+                # It has ended, or is parked and may have lost what it was told.
                 self._fleet.forget(run_id)
+                self.untold = True
             elif self._fleet.stops[run_id] <= MAX_STOPS:
                 await self._take(row)
             else:
@@ -91,53 +154,100 @@ class Uptake:
     async def _give_up(self, run_id: str) -> None:
         message = f"the run stopped {MAX_STOPS + 1} times with an internal error; see the log"
         failure = e.Failure(error_class="internal", message=message)
+        end = e.RunFailed(path=None, failure=failure, at=self._tools.clock.now())
         try:
-            history = await self._loader.give_up(run_id, failure, self._tools.clock.now())
-            if history is not None:
-                self._fleet.waiters.tell(run_id, history)
+            stored = await self._loader.give_up(run_id, end)
+            if stored is not None:
+                observer = self._tools.observer
+                observer.observed(stored.identity, stored.workflow, stored.history, end)
+                observer.durable(stored.identity, stored.history)
+                self._fleet.waiters.tell(run_id, stored.history)
+                self._gave_up(stored)
         except (Fenced, UnreadableRun):
             log.exception("run.left", run_id=run_id)
         self._fleet.forget(run_id)
 
-    async def _take(self, row: RunRow) -> bool:
-        """Bring a stored run into memory and go on with it; False if it cannot be or is here already."""
-        if row.id in self._fleet:
+    async def _take(self, row: RunRow, *, parked: bool = True) -> bool:
+        """Bring a stored run into memory and go on with it; False if it cannot be or is here already.
+
+        Without `parked` a run that waits for its time is left to it.
+        """
+        async with self._alone(row.id):
+            return await self._take_alone(row, parked=parked)
+
+    async def _take_alone(self, row: RunRow, *, parked: bool) -> bool:
+        stored = None if row.id in self._fleet else await self._read(row)
+        if stored is None or row.id in self._fleet or self._fleet.closed:
             return False
-        try:
-            stored = await self._loader.load(row.id)
-        except UnreadableRun:
-            log.exception("run.unreadable", run_id=row.id)
-            self._fleet.forget(row.id)
-            if row.status in QUEUED:
-                self._unreadable.add(row.id)
+        state = stored.history.state
+        if state.terminal or (state.parked and not parked):
             return False
-        if stored is None or stored.history.state.terminal or row.id in self._fleet:
-            return False
-        runner = self.runner(row, stored)
-        facts = list(runner.lost_attempts())
+        runner = Runner(stored.identity, stored.workflow, stored.history, self._tools)
+        facts = list(runner.first_facts())
+        self._lost += sum(isinstance(fact.event, e.AttemptLost) for fact in facts)
         if stored.history.status == "pending":
+            key = key_of(row)
+            if key is not None and self.concurrency.full(key, stored.workflow.concurrency):
+                self.concurrency.wait(key, row.id)
+                return False
+            self.concurrency.began(key, row.id)
             facts.append(self.start_fact(stored.history.timeout))
-        self._go_on(runner, facts)
+        try:
+            self._go_on(runner, facts)
+        except Exception:
+            log.exception("run.crashed", run_id=row.id)
+            self._fleet.stopped(row.id)
+            return False
         return True
 
-    async def take_to_end(self, run_id: str, cancel: Fact) -> Runner | None:
-        """Bring a run that nobody drives into memory only to cancel it; None if it has ended.
+    async def _read(self, row: RunRow) -> StoredRun | None:
+        """The run; None for one that this version cannot read, which is left alone from here on."""
+        try:
+            return await self._loader.load(row.id)
+        except UnreadableRun:
+            log.exception("run.unreadable", run_id=row.id)
+        self._fleet.forget(row.id)
+        if row.status in QUEUED:
+            self._unreadable.add(row.id)
+            self.concurrency.ended(key_of(row), row.id, begun=False)
+        else:
+            self._unwakeable.add(row.id)
+        return None
 
-        The cancellation is folded before anything else is decided, so nothing of the run starts.
+    def _alone(self, run_id: str) -> asyncio.Lock:
+        """To be held from reading a run until it is in hand: what was read is what there is by then."""
+        return self._taking.setdefault(run_id, asyncio.Lock())
+
+    async def take_with(self, run_id: str, facts: Sequence[Fact], *, begin: bool) -> Runner | None:
+        """Hand facts to a run, which is brought into memory if need be; None if it has ended.
+
+        They are folded before anything else is decided. `begin`: a run that waits for its turn begins.
+        Raises `Draining`, `UnreadableRun`, `StoreError`.
         """
-        stored = await self._loader.load(run_id)
+        async with self._alone(run_id):
+            return await self._take_alone_with(run_id, facts, begin=begin)
+
+    async def _take_alone_with(self, run_id: str, facts: Sequence[Fact], *, begin: bool) -> Runner | None:
+        present = self._fleet.get(run_id)
+        stored = None if present is not None else await self._loader.load(run_id)
         present = self._fleet.get(run_id)
         if present is not None:
-            present.post(cancel)
+            for fact in facts:
+                present.post(fact)
             return present
         if stored is None or stored.history.state.terminal:
             return None
+        if self._fleet.closed:
+            raise Draining("the service is shutting down; ask the process that goes on with the run")
         history = stored.history
-        identity = RunIdentity(run_id=run_id, tenant=history.tenant, workflow=stored.workflow.name, labels={})
-        runner = Runner(identity, stored.workflow, history, self._tools)
+        runner = Runner(stored.identity, stored.workflow, history, self._tools)
+        pending = history.state.phase is RunPhase.SUBMITTED
         if history.status == "pending":
             self.backlog.taken()
-        self._go_on(runner, [*runner.lost_attempts(), cancel])
+        started = [self.start_fact(history.timeout)] if begin and pending else []
+        if started:
+            self.concurrency.began(key_of(runner.run), run_id)
+        self._go_on(runner, [*runner.first_facts(), *facts, *started])
         return runner
 
     def _go_on(self, runner: Runner, facts: list[Fact]) -> None:
@@ -149,11 +259,6 @@ class Uptake:
             self._fleet.remove(runner)
             raise
         self._fleet.launch(runner)
-
-    def runner(self, run: RunRow, stored: StoredRun) -> Runner:
-        """A runner for a run; nothing is started."""
-        identity = RunIdentity(run_id=run.id, tenant=run.tenant, workflow=run.workflow, labels=run.labels)
-        return Runner(identity, stored.workflow, stored.history, self._tools)
 
     def start_fact(self, timeout: float | None) -> Fact:
         """The run is taken up for the first time, now."""

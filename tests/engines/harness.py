@@ -14,7 +14,9 @@ import uuid_utils
 
 from app.dsl.catalog import Catalog
 from app.dsl.policies import PlanDefaults
+from app.engines.account import Accounting
 from app.engines.attempts import AttemptLimits, Attempts
+from app.engines.called_runs import CalledRuns
 from app.engines.decisions import Decisions
 from app.engines.embedded import EmbeddedEngine, EngineLimits
 from app.engines.engine import Submission
@@ -24,11 +26,14 @@ from app.engines.observer import RunObserver
 from app.engines.recovery import RunLoader
 from app.engines.runner import RunnerTools
 from app.engines.slots import Slots
-from app.observability.recorder import NoMetrics
+from app.engines.step_cache import CachedOutcomes
+from app.observability.recorder import NoMetrics, Recorder
 from app.observability.tracing import NullTracer
 from app.ports.lock import ExecutorLock
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Usage
+from app.ports.prices import Prices
 from app.ports.runs import RunRow, Store
+from app.providers.prices import ListPrices
 from app.steps.registry import STEP_KINDS
 from app.stores.memory import MemoryStore
 from app.stores.memory_lock import MemoryLock
@@ -49,6 +54,9 @@ class ScriptedChat:
     """Answers with what `script` returns or raises; counts the calls of each step."""
 
     script: Script = answer_at_once
+    usage: Callable[[ChatRequest, CallContext], Usage] = lambda request, context: Usage(
+        input_tokens=3, output_tokens=2
+    )
     calls: Counter[str] = field(default_factory=Counter)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -63,7 +71,7 @@ class ScriptedChat:
             text = await self.script(request, context)
         finally:
             self.in_flight -= 1
-        usage = Usage(input_tokens=3, output_tokens=2)
+        usage = self.usage(request, context)
         return ChatResult(text=text, model=request.model, finish_reason="stop", usage=usage)
 
     async def stream(
@@ -84,6 +92,8 @@ class Bench:
     chat: ScriptedChat
     catalog: Catalog
     slots: Slots
+    renderer: Renderer
+    prices: Prices
 
     async def submit(
         self, document: Mapping[str, Any], inputs: Mapping[str, Any] | None = None, **run: Any
@@ -102,20 +112,27 @@ class Bench:
             created_at=time.time(),
         )
         timeout = run.pop("timeout_seconds", None)
+        budget = run.pop("budget", None)
+        reuse, fresh = run.pop("reuse", None), run.pop("fresh", frozenset())
         submission = Submission(
             run=replace(row, **run),
             definition=workflow.definition,
             inputs=workflow.validate_inputs(inputs or {}),
             timeout_seconds=timeout,
+            budget=budget,
+            reuse=reuse,
+            fresh=fresh,
         )
         await self.engine.submit(submission)
         return submission.run.id
 
     async def finish(self, run_id: str, seconds: float = 10.0) -> History:
         """Wait for the end of a run."""
-        history = await self.engine.wait(run_id, seconds=seconds)
-        assert history is not None, f"the run is {(await self.read(run_id)).status} after {seconds} s"
-        return history
+        try:
+            return await asyncio.wait_for(self.engine.wait(run_id), seconds)
+        except TimeoutError:
+            status = (await self.read(run_id)).status
+            raise AssertionError(f"the run is {status} after {seconds} s") from None
 
     async def run(self, document: Mapping[str, Any], inputs: Mapping[str, Any] | None = None) -> History:
         """Submit and wait."""
@@ -132,6 +149,39 @@ class Bench:
         return [row.type for row in await self.store.journal.read(run_id)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What an engine under test is given."""
+
+    tools: RunnerTools
+    called: CalledRuns
+    cached: CachedOutcomes
+    live: LiveEvents
+
+
+def _tools(
+    store: Store, catalog: Catalog, renderer: Renderer, chat: ScriptedChat, more: Mapping[str, Any]
+) -> _Made:
+    clock, live = WallClock(), LiveEvents()
+    limits = more["attempt_limits"] or AttemptLimits()
+    prices: Prices = more["prices"]
+    cached = CachedOutcomes(store.cache, renderer, clock, limits, more["recorder"] or NoMetrics())
+    called = CalledRuns(store, catalog, clock)
+    tools = RunnerTools(
+        journal=store.journal,
+        attempts=Attempts(
+            FakeServices(chat_model=chat), renderer, clock, limits, cache=cached, prices=prices
+        ),
+        decisions=Decisions(renderer, clock, limits, called),
+        slots=Slots(more["attempt_slots"]),
+        clock=clock,
+        observer=RunObserver(NoMetrics(), NullTracer(), live, clock),
+        children=called,
+        accounting=Accounting(prices=prices, max_tokens=more["max_tokens"]),
+    )
+    return _Made(tools=tools, called=called, cached=cached, live=live)
+
+
 @asynccontextmanager
 async def bench(
     *,
@@ -142,40 +192,35 @@ async def bench(
     attempt_slots: int = 100,
     attempt_limits: AttemptLimits | None = None,
     defaults: PlanDefaults | None = None,
+    recorder: Recorder | None = None,
+    prices: Prices | None = None,
+    max_tokens: int = 100,
 ) -> AsyncIterator[Bench]:
     """A started engine; let go of abruptly at the end, as by a crash that loses nothing durable."""
     given = store is not None
     store = store or MemoryStore()
     if not given:
         await store.open()
-    chat = ScriptedChat(script)
-    renderer = Renderer(RenderLimits())
-    catalog = Catalog(STEP_KINDS, defaults)
-    clock = WallClock()
-    live = LiveEvents()
-    attempt_limits = attempt_limits or AttemptLimits()
-    slots = Slots(attempt_slots)
-    tools = RunnerTools(
-        journal=store.journal,
-        attempts=Attempts(FakeServices(chat_model=chat), renderer, clock, attempt_limits),
-        decisions=Decisions(renderer, clock, attempt_limits),
-        slots=slots,
-        clock=clock,
-        observer=RunObserver(NoMetrics(), NullTracer(), live, clock),
-    )
+    chat, renderer, catalog = ScriptedChat(script), Renderer(RenderLimits()), Catalog(STEP_KINDS, defaults)
+    prices = prices or ListPrices(vendors={})
+    more: dict[str, Any] = {"recorder": recorder, "prices": prices, "max_tokens": max_tokens}
+    more |= {"attempt_limits": attempt_limits, "attempt_slots": attempt_slots}
+    made = _tools(store, catalog, renderer, chat, more)
     engine = EmbeddedEngine(
         store=store,
         catalog=catalog,
-        tools=tools,
-        live=live,
+        tools=made.tools,
+        called=made.called,
+        live=made.live,
         lock=lock or MemoryLock(),
         limits=limits or EngineLimits(poll_seconds=0.02),
     )
     await engine.start()
     try:
-        yield Bench(engine=engine, store=store, chat=chat, catalog=catalog, slots=slots)
+        yield Bench(engine, store, chat, catalog, made.tools.slots, renderer, prices)
     finally:
         await engine.drain(0.0)
+        await made.cached.close()
         await renderer.close()
         if not given:
             await store.close()

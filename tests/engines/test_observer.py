@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 from app.core import events as e
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledStep, CompiledWorkflow
-from app.engines.attempts import RunIdentity
+from app.engines.attempts import Try
 from app.engines.engine import Delta
 from app.engines.history import new_history
+from app.engines.identity import RunIdentity
 from app.engines.live import LiveEvents
 from app.engines.observer import RunObserver
 from app.observability.metrics import Metrics
@@ -58,7 +59,7 @@ def in_flight(metrics: Metrics) -> float | None:
 def test_an_attempt_that_breaks_off_is_not_in_flight_any_more_and_its_error_passes(
     observer: RunObserver, metrics: Metrics, step: CompiledStep, error: BaseException
 ) -> None:
-    with pytest.raises(type(error)) as raised, observer.attempt(RUN, step, 1):
+    with pytest.raises(type(error)) as raised, observer.attempt(RUN, Try(step=step, path=step.id, attempt=1)):
         raise error
     assert raised.value is error
     assert in_flight(metrics) == 0
@@ -67,7 +68,10 @@ def test_an_attempt_that_breaks_off_is_not_in_flight_any_more_and_its_error_pass
 def test_every_attempt_under_way_is_counted(
     observer: RunObserver, metrics: Metrics, step: CompiledStep
 ) -> None:
-    with observer.attempt(RUN, step, 1), observer.attempt(RUN, step, 2):
+    with (
+        observer.attempt(RUN, Try(step=step, path=step.id, attempt=1)),
+        observer.attempt(RUN, Try(step=step, path=step.id, attempt=2)),
+    ):
         assert in_flight(metrics) == 2
     assert in_flight(metrics) == 0
 
@@ -76,7 +80,7 @@ def test_streamed_text_reaches_the_listeners_of_the_run_only(
     observer: RunObserver, live: LiveEvents, step: CompiledStep
 ) -> None:
     with live.listen("r1") as ours, live.listen("r2") as others:
-        with observer.attempt(RUN, step, 3) as emit:
+        with observer.attempt(RUN, Try(step=step, path=step.id, attempt=3)) as emit:
             emit("Paris")
         assert ours.deltas() == (Delta(path="answer", attempt=3, text="Paris", at=7.0),)
         assert others.deltas() == ()
@@ -139,12 +143,13 @@ def test_an_attempt_that_took_too_long_is_counted_and_logged_with_the_remedy(
     assert "raise timeout_seconds of 'answer'" in str(line["error"])
 
 
-def test_an_attempt_that_was_lost_is_counted_and_logged(
+def test_an_attempt_that_was_lost_is_counted_and_no_warning_of_its_own(
     observer: RunObserver, metrics: Metrics, bounded: CompiledWorkflow
 ) -> None:
     (line,) = observe(observer, bounded, *BEGUN, e.AttemptLost(path="answer", attempt=1, at=7.0))
     assert errors(metrics, "outcome_unknown") == 1
     assert (line["event"], line["error_class"]) == ("attempt.failed", "outcome_unknown")
+    assert line["log_level"] == "debug"
 
 
 def test_a_condition_that_cannot_be_evaluated_is_counted_once(
@@ -225,6 +230,6 @@ async def test_a_line_from_inside_a_step_names_run_step_and_attempt_and_no_reque
 def test_an_attempt_takes_back_what_it_bound(observer: RunObserver, step: CompiledStep) -> None:
     clear_contextvars()
     with bound_contextvars(step="outer"):
-        with observer.attempt(RUN, step, 2):
+        with observer.attempt(RUN, Try(step=step, path=step.id, attempt=2)):
             assert get_contextvars() == {"run_id": "r1", "step": "answer", "attempt": 2}
         assert get_contextvars() == {"step": "outer"}

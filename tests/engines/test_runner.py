@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from app.core.state import StepStatus
+from app.dsl.compiled import Budget
 from app.engines.attempts import AttemptLimits
+from app.engines.history import History
+from app.engines.runner import Runner
 from app.engines.uptake import MAX_STOPS
 from app.ports.errors import AlreadyExists, Fenced, PermanentError, StoreUnavailable, TemporaryError
 from app.ports.models import CallContext, ChatRequest
 from app.ports.runs import JournalRow, StatusChange
 from app.stores.memory import MemoryStore
-from tests.engines.harness import bench, llm, workflow
+from tests.core.snapshots import snapshot
+from tests.engines.harness import Script, answer_at_once, bench, llm, workflow
 
 THREE = workflow(
     llm("a"),
@@ -102,11 +108,32 @@ async def test_a_chain_runs_in_order_and_its_outputs_are_rendered() -> None:
     assert stored.finished_at is not None
 
 
+@pytest.mark.parametrize("budget", [None, Budget(max_tokens=100_000)])
+@pytest.mark.parametrize("script", [answer_at_once, refuse])
+async def test_an_ended_run_leaves_nothing_to_the_garbage_collector(
+    script: Script, budget: Budget | None
+) -> None:
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        async with bench(script=script) as it:
+            await it.finish(await it.submit(THREE, budget=budget))
+        gc.collect()
+        assert not [left for left in gc.garbage if isinstance(left, (Runner, History))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
 async def test_reading_the_journal_gives_what_the_runner_had() -> None:
     async with bench() as it:
         run_id = await it.submit(THREE)
         live = await it.finish(run_id)
-        assert await it.read(run_id) == live
+        read = await it.read(run_id)
+        assert snapshot(read.state) == snapshot(live.state)
+        assert replace(read, state=live.state) == live
 
 
 async def test_without_declared_outputs_the_last_steps_first_outputs_are_the_runs() -> None:
@@ -236,7 +263,8 @@ async def test_a_writer_that_lost_its_run_stops_and_starts_nothing_more() -> Non
     async with bench(store=store) as it:
         store.refusals = [Fenced("another writer owns it")] * 100
         run_id = await it.submit(THREE)
-        assert await it.engine.wait(run_id, seconds=0.3) is None
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(it.engine.wait(run_id), 0.3)
     assert it.chat.calls == {"a": 1}
 
 

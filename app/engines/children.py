@@ -1,0 +1,53 @@
+"""Runs that `workflow` steps call, as the runner needs them of its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from app.core.events import Failure
+from app.dsl.compiled import Budget, CompiledStep
+from app.engines.facts import Fact
+from app.engines.identity import RunIdentity
+
+
+class Children(Protocol):
+    """Other runs by id. Every method may be asked again after a crash, with the same effect."""
+
+    async def resolve(self, caller: RunIdentity, step: CompiledStep, rendered: Any) -> Mapping[str, Any]:
+        """Fix what a step calls: `{workflow, version, definition, inputs, budget?}`, the inputs checked.
+
+        Raises `PermanentError` (no such workflow, inputs that do not fit), `ValidationError`, `StoreError`.
+        """
+        ...
+
+    async def launch(
+        self,
+        caller: RunIdentity,
+        path: str,
+        call: Mapping[str, Any],
+        run_id: str,
+        *,
+        wait: bool,
+        reuse: str | None = None,
+        budget: Budget | None = None,
+    ) -> Fact | None:
+        """Hand the run in unless it is known already; its end, if it has ended. It may `reuse` another.
+
+        `budget` bounds it beside its own.
+
+        The end of one that has not is posted to the caller's runner, or wakes the caller. Without `wait`
+        the fact says that it was handed in.
+        """
+        ...
+
+    async def budget_of(self, run_id: str) -> Budget | None:
+        """What a run that was handed in was given; None for one that was not, or was given none."""
+        ...
+
+    async def cancel(self, caller: RunIdentity, path: str, run_id: str) -> Fact:
+        """End the run early; its end, once that is durable."""
+        ...
+
+
+CANCELLED = Failure(error_class="cancelled", message="the called run was cancelled")
