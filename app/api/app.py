@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import orjson
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,10 +18,21 @@ from app.api.health import health_router
 from app.api.middleware import Admitted, Bounded, Guarded, Identified
 from app.api.openapi import openapi_document
 from app.api.services import ApiServices
+from app.api.v1.approvals import approvals_router
+from app.api.v1.batches import batches_router
+from app.api.v1.deliveries import deliveries_router
 from app.api.v1.event_responses import StreamLimits
+from app.api.v1.fixtures import fixtures_router
+from app.api.v1.plans import plans_router
+from app.api.v1.run_control import run_control_router
 from app.api.v1.run_events import run_events_router
+from app.api.v1.run_reading import run_reading_router
 from app.api.v1.runs import runs_router
+from app.api.v1.schedules import schedules_router
 from app.api.v1.submissions import submissions_router
+from app.api.v1.usage import usage_router
+from app.api.v1.webhooks import webhooks_router
+from app.api.v1.workflow_schema import workflow_schema_router
 from app.api.v1.workflows import workflows_router
 from app.services.principal import Principal
 
@@ -70,18 +81,34 @@ def create_api(
     app.state.services = services
     app.state.principal = principal or local_operator()
     app.state.stream_limits = streams or StreamLimits()
-    for router in (
-        submissions_router(),
-        runs_router(),
-        run_events_router(),
-        workflows_router(),
-        health_router(),
-    ):
+    for router in _routers():
         # flat, not included: matching an included router costs twice as much on every request
         app.router.routes.extend(router.routes)
     app.get(OPENAPI_PATH, include_in_schema=False)(_openapi)
     install_handlers(app)
     return app
+
+
+def _routers() -> Iterable[APIRouter]:
+    """Every route, those called most first."""
+    return (
+        submissions_router(),
+        batches_router(),
+        fixtures_router(),
+        runs_router(),
+        run_control_router(),
+        run_events_router(),
+        run_reading_router(),
+        usage_router(),
+        plans_router(),
+        workflows_router(),
+        workflow_schema_router(),
+        approvals_router(),
+        schedules_router(),
+        webhooks_router(),
+        deliveries_router(),
+        health_router(),
+    )
 
 
 async def _openapi(request: Request) -> Response:

@@ -1,21 +1,29 @@
-"""How bodies are read: strict JSON for requests, YAML or JSON text for workflow documents.
+"""How requests are read: strict JSON bodies, YAML or JSON text for workflow documents, known parameters.
 
 `StrictRoute` is the route class of the API. FastAPI goes on to read, validate and document bodies; it
 only gets a request whose `json()` refuses what parsers disagree about, and no body of another media type.
+A query parameter that the operation does not have is refused: a misspelt filter must not widen a list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any, Final
+from urllib.parse import parse_qsl
 
 from fastapi import Depends
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from app.api.problems import Refusal, Refused, plain_refusal
+from app.api.problems import Refusal, Refused, invalid_request, plain_refusal
+from app.api.wording import unknown_parameters
 from app.dsl.loader import Format, LoadedDocument
 from app.dsl.strict_json import MalformedJson, parse_strict_json
 from app.ports.errors import DefinitionInvalid, InputsInvalid
@@ -23,6 +31,12 @@ from app.ports.problems import Problem
 from app.services.errors import ServiceError, rejection
 
 MAX_DEPTH: Final = 64
+LOCATED_BYTES: Final = 256 * 1024
+"""Finding lines takes 12 µs for each value of a body; in a larger one only pointers are told."""
+SMALL_BODY: Final = 4096
+"""Bytes of a body in which they are found on the spot."""
+QUICK_JSON: Final = 64 * 1024
+"""Bytes of JSON that are parsed on the spot; to find the fault in some MiB takes seconds."""
 YAML_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 
 
@@ -32,13 +46,35 @@ class StrictRequest(Request):
     async def json(self) -> Any:
         """The parsed body. Raises `Refused` (400) with the first fault's place."""
         try:
-            return parse_strict_json(await self.body(), max_depth=MAX_DEPTH)
+            return await parsed(await self.body())
         except MalformedJson as error:
-            raise Refused(_malformed(error.problem)) from error
+            raise Refused(malformed(error.problem)) from error
+
+
+async def parsed(text: bytes) -> Any:
+    """The value of a JSON text. Raises `MalformedJson` with the first fault's place."""
+    if len(text) <= QUICK_JSON:
+        return parse_strict_json(text, max_depth=MAX_DEPTH)
+    return await asyncio.to_thread(parse_strict_json, text, max_depth=MAX_DEPTH)
 
 
 class StrictRoute(APIRoute):
-    """A route that takes JSON bodies only, and strict ones."""
+    """A route that takes JSON bodies only, and strict ones, and no query parameter that it does not know."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        declared = [it for it in get_flat_params(self.dependant) if isinstance(it.field_info, Query)]
+        documented = (self.openapi_extra or {}).get("parameters", ())
+        by_hand = [one["name"] for one in documented if one["in"] == "query"]
+        self._query = tuple(dict.fromkeys([*(field.alias for field in declared), *by_hand]))
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Look at the query before anything else reads the request."""
+        if scope["query_string"] and scope["method"] in (self.methods or ()):
+            unknown = [name for name in _names(scope["query_string"]) if name not in self._query]
+            if unknown:
+                raise Refused(invalid_request(unknown_parameters(unknown, self._query)))
+        await super().handle(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler."""
@@ -53,10 +89,17 @@ class StrictRoute(APIRoute):
         return handle_strictly
 
 
+@lru_cache(maxsize=256)
+def _names(query_string: bytes) -> tuple[str, ...]:
+    """The parameters of a query; kept, for callers ask for the same again."""
+    given = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
+    return tuple(name for name, _ in given)
+
+
 def require_json(request: Request) -> None:
     """Raise `Refused` (415) for a body of another type."""
-    if not _is_json(_media_type(request)) and _has_body(request):
-        raise Refused(_unsupported("application/json"))
+    if not _is_json(media_type_of(request)) and _has_body(request):
+        raise Refused(unsupported("application/json"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,33 +111,48 @@ class DocumentSource:
 
 
 async def _document_source(request: Request) -> DocumentSource:
-    media_type = _media_type(request)
+    media_type = media_type_of(request)
     if _is_json(media_type):
         return DocumentSource(body=await request.body(), format="json")
     if media_type in YAML_TYPES:
         return DocumentSource(body=await request.body(), format="yaml")
-    raise Refused(_unsupported("application/yaml or application/json"))
+    raise Refused(unsupported("application/yaml or application/json"))
 
 
 DocumentBody = Annotated[DocumentSource, Depends(_document_source)]
 """A workflow document in the body. OpenAPI does not see it: the route declares its `requestBody`."""
 
 
-def located(error: DefinitionInvalid | InputsInvalid, body: bytes) -> ServiceError:
+async def located(error: DefinitionInvalid | InputsInvalid, body: bytes) -> ServiceError:
     """The problems of a run request with their places in the JSON body that its author wrote."""
     under = "/workflow" if isinstance(error, DefinitionInvalid) else "/inputs"
-    whole = LoadedDocument(None, text=body.decode(), written_in="json")
-    problems = []
-    for problem in error.problems:
-        pointer = under + problem.pointer
-        line, column = whole.locate(pointer) or (None, None)
-        problems.append(replace(problem, pointer=pointer, line=line, column=column))
+    problems = await placed(error.problems, body, under=under)
     if isinstance(error, DefinitionInvalid):
         return rejection(DefinitionInvalid(problems))
     return rejection(InputsInvalid(problems))
 
 
-def _media_type(request: Request) -> str:
+async def placed(problems: Sequence[Problem], body: bytes, *, under: str = "") -> list[Problem]:
+    """Problems with their places in a JSON body; their pointers are relative to `under`."""
+    whole = [replace(problem, pointer=under + problem.pointer) for problem in problems]
+    if not whole or len(body) > LOCATED_BYTES:
+        return whole
+    if len(body) <= SMALL_BODY:
+        return _with_lines(whole, body)
+    return await asyncio.to_thread(_with_lines, whole, body)
+
+
+def _with_lines(problems: Sequence[Problem], body: bytes) -> list[Problem]:
+    document = LoadedDocument(None, text=body.decode(), written_in="json")
+    found = []
+    for problem in problems:
+        line, column = document.locate(problem.pointer) or (None, None)
+        found.append(replace(problem, line=line, column=column))
+    return found
+
+
+def media_type_of(request: Request) -> str:
+    """Without its parameters, in lower case."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -109,7 +167,8 @@ def _has_body(request: Request) -> bool:
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
-def _malformed(problem: Problem) -> Refusal:
+def malformed(problem: Problem) -> Refusal:
+    """The refusal of JSON that has no or more than one meaning."""
     return Refusal(
         status=400,
         code="malformed_body",
@@ -119,7 +178,8 @@ def _malformed(problem: Problem) -> Refusal:
     )
 
 
-def _unsupported(accepted: str) -> Refusal:
+def unsupported(accepted: str) -> Refusal:
+    """The refusal of a body of another type."""
     return plain_refusal(
         415, f"send the body with Content-Type: {accepted}", {"Accept": accepted.replace(" or", ",")}
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -15,20 +13,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.problems import (
-    ParameterProblem,
-    Refusal,
     Refused,
+    invalid_request,
     plain_refusal,
     problem_response,
     refusal_of,
 )
+from app.api.wording import request_errors
 from app.ports.errors import OrchestratorError
-from app.ports.problems import Problem, pointer
 from app.services.errors import translate
 
 log = structlog.get_logger(__name__)
-
-MAX_ERRORS = 100
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -77,32 +72,6 @@ def _allowed_methods(request: Request) -> str:
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
-    found = error.errors() if isinstance(error, RequestValidationError) else []
-    errors = [_entry(entry) for entry in found[:MAX_ERRORS]]
-    refusal = Refusal(
-        status=422,
-        code="invalid_request",
-        title="The request does not fit its schema",
-        detail=_summary(errors),
-        errors=errors,
-    )
-    return problem_response(refusal, request.scope)
-
-
-def _summary(errors: Sequence[Problem | ParameterProblem]) -> str:
-    if len(errors) != 1:
-        return f"{len(errors)} things have to be mended; each is listed under errors"
-    error = errors[0]
-    if isinstance(error, ParameterProblem):
-        return f"the {error.location} parameter {error.parameter!r}: {error.detail}"
-    return f"{error.pointer or 'the body'}: {error.detail}"
-
-
-def _entry(entry: Mapping[str, Any]) -> Problem | ParameterProblem:
-    where, *parts = entry["loc"]
-    detail = (
-        "is missing" if entry["type"] == "missing" else str(entry["msg"]).replace("Input should", "should")
-    )
-    if where == "body":
-        return Problem(pointer=pointer(*parts), detail=detail)
-    return ParameterProblem(parameter=str(parts[0]) if parts else "", location=str(where), detail=detail)
+    found, body = (error.errors(), error.body) if isinstance(error, RequestValidationError) else ([], None)
+    errors = request_errors(found, body, request.scope.get("route"))
+    return problem_response(invalid_request(errors), request.scope)

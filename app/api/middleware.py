@@ -2,19 +2,22 @@
 
 Order, outermost first: `Identified` names the request and adds the security headers, `Guarded` turns
 faults into problems, `Admitted` refuses whom nobody let in, `Bounded` refuses bodies that are too large or
-encoded before anything reads them.
+encoded before anything reads them. What only looks hands the awaitable of the next on: a coroutine of its
+own would be one more for every request and message.
 What does not belong here: routes, permissions, metrics.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from typing import Final
 
 import structlog
 import uuid_utils
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.api.callers import Callers
 from app.api.problems import Refusal, Refused, plain_refusal, problem_response
@@ -45,16 +48,19 @@ class Identified:
         request_id = given if given and REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7()).encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode()
 
-        async def send_named(message: Message) -> None:
+        def send_named(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 headers = message["headers"] = list(message.get("headers", ()))
                 set_already = {name for name, _ in headers}
                 headers.extend(header for header in SECURITY_HEADERS if header[0] not in set_already)
                 headers.append((b"x-request-id", request_id))
-            await send(message)
+            return send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=scope["state"]["request_id"]):
+        bound = bind_contextvars(request_id=scope["state"]["request_id"])
+        try:
             await self.app(scope, receive, send_named)
+        finally:
+            reset_contextvars(**bound)
 
 
 class Guarded:
@@ -70,10 +76,10 @@ class Guarded:
             return
         started = False
 
-        async def send_noting(message: Message) -> None:
+        def send_noting(message: Message) -> Awaitable[None]:
             nonlocal started
             started = True
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, send_noting)
@@ -97,14 +103,13 @@ class Admitted:
         self.app = app
         self._callers = callers
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Handle one connection."""
         if scope["type"] == "http":
             refusal = self._callers.refusal(scope.get("server"), _header(scope, b"host"))
             if refusal is not None:
-                await problem_response(refusal, scope)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+                return problem_response(refusal, scope)(scope, receive, send)
+        return self.app(scope, receive, send)
 
 
 class Bounded:
@@ -114,15 +119,13 @@ class Bounded:
         self.app = app
         self._max = max_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Handle one connection."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         refusal = self._refusal(scope)
         if refusal is not None:
-            await problem_response(refusal, scope)(scope, receive, send)
-            return
+            return problem_response(refusal, scope)(scope, receive, send)
         received = 0
 
         async def receive_bounded() -> Message:
@@ -134,7 +137,7 @@ class Bounded:
                     raise Refused(self._too_large())
             return message
 
-        await self.app(scope, receive_bounded, send)
+        return self.app(scope, receive_bounded, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         encoding = _header(scope, b"content-encoding")

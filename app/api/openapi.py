@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from app.api.v1.rendering import workflow_path
+from app.api.v1.schemas.batches import SubmitBatch
 from app.api.v1.schemas.events import Event
 from app.api.v1.schemas.problems import ProblemDocument
 from app.services.views import WorkflowView
@@ -23,6 +24,9 @@ DESCRIPTION: Final = (
 TAGS: Final = [
     {"name": "runs", "description": "Executions of workflows"},
     {"name": "workflows", "description": "Registered definitions; versions are immutable"},
+    {"name": "approvals", "description": "Questions that runs wait for people to answer"},
+    {"name": "schedules", "description": "Workflows that run by the clock"},
+    {"name": "webhooks", "description": "Who is told of what happens to runs (Standard Webhooks)"},
     {"name": "health", "description": "Probes and metrics"},
 ]
 RUN_WORKFLOW: Final = "/v1/workflows/{name}/runs"
@@ -35,7 +39,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
             title=TITLE, version=app.version, description=DESCRIPTION, tags=TAGS, routes=app.routes
         )
         _, models = models_json_schema(
-            [(ProblemDocument, "serialization"), (Event, "serialization")],
+            [(ProblemDocument, "serialization"), (Event, "serialization"), (SubmitBatch, "validation")],
             ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"].update(models["$defs"])

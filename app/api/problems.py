@@ -30,6 +30,7 @@ class ParameterProblem:
     parameter: str
     location: str
     detail: str
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,20 @@ def plain_refusal(status: int, detail: str | None, headers: Mapping[str, str] | 
     )
 
 
+def invalid_request(errors: Sequence[Problem | ParameterProblem]) -> Refusal:
+    """A request that does not fit its schema, and why."""
+    detail = f"{len(errors)} things have to be mended; each is listed under errors"
+    if len(errors) == 1:
+        detail = "; ".join(filter(None, (errors[0].detail, errors[0].hint)))
+    return Refusal(
+        status=422,
+        code="invalid_request",
+        title="The request does not fit its schema",
+        detail=detail,
+        errors=errors,
+    )
+
+
 def problem_response(refusal: Refusal, scope: Scope) -> Response:
     """The response that carries a refusal."""
     body: dict[str, Any] = {
@@ -86,7 +101,7 @@ def problem_response(refusal: Refusal, scope: Scope) -> Response:
         "detail": _printable(refusal.detail),
         "instance": _printable(scope.get("raw_path", b"").decode("ascii", "replace") or scope["path"]),
         "code": refusal.code,
-        "errors": [_entry(error) for error in refusal.errors],
+        "errors": [problem_entry(error) for error in refusal.errors],
         "request_id": scope.get("state", {}).get("request_id"),
     }
     return Response(
@@ -94,18 +109,17 @@ def problem_response(refusal: Refusal, scope: Scope) -> Response:
     )
 
 
-def _entry(error: Problem | ParameterProblem) -> dict[str, Any]:
+def problem_entry(error: Problem | ParameterProblem) -> dict[str, Any]:
+    """One thing to mend, as it is written."""
+    entry: dict[str, Any]
     if isinstance(error, ParameterProblem):
-        return {
-            "parameter": _printable(error.parameter),
-            "in": error.location,
-            "detail": _printable(error.detail),
-        }
-    entry: dict[str, Any] = {"pointer": _printable(error.pointer)}
-    if error.line is not None:
-        entry["line"] = error.line
-    if error.column is not None:
-        entry["column"] = error.column
+        entry = {"parameter": _printable(error.parameter), "in": error.location}
+    else:
+        entry = {"pointer": _printable(error.pointer)}
+        if error.line is not None:
+            entry["line"] = error.line
+        if error.column is not None:
+            entry["column"] = error.column
     entry["detail"] = _printable(error.detail)
     if error.hint is not None:
         entry["hint"] = _printable(error.hint)

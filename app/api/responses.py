@@ -30,6 +30,7 @@ _TITLES: Final[Mapping[int, tuple[str, str, str]]] = {
     404: ("run_not_found", "Not found", "there is no run '0197…'; list the runs to find its id"),
     406: ("not_acceptable", "Not acceptable", "accept text/event-stream or application/x-ndjson"),
     409: ("conflict", "Conflict with the present state", "the run has ended; there is nothing to cancel"),
+    410: ("approval_expired", "Gone", "the approval waits for no answer any more; read its run to see why"),
     412: ("version_mismatch", "The resource has changed", "read it again and send its ETag"),
     413: ("content_too_large", "The body is too large", "bodies may have at most 1,048,576 bytes; send less"),
     415: (

@@ -10,7 +10,19 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
+from app.services.approvals import ApprovalService
+from app.services.batches import BatchService
+from app.services.bulk import BulkService
+from app.services.fixtures import FixtureService
+from app.services.pauses import PauseService
+from app.services.plans import PlanService
+from app.services.reruns import RerunService
+from app.services.run_reading import RunReadingService
 from app.services.runs import RunService
+from app.services.schedules import ScheduleService
+from app.services.usage import UsageService
+from app.services.webhook_log import DeliveryLog
+from app.services.webhooks import WebhookService
 from app.services.workflows import WorkflowService
 
 
@@ -45,7 +57,19 @@ class ApiServices:
     """Everything behind the routes. `closing` is set when the process begins to shut down."""
 
     runs: RunService
+    reading: RunReadingService
+    batches: BatchService
+    bulk: BulkService
+    fixtures: FixtureService
+    pauses: PauseService
+    reruns: RerunService
+    usage: UsageService
+    plans: PlanService
     workflows: WorkflowService
+    approvals: ApprovalService
+    schedules: ScheduleService
+    webhooks: WebhookService
+    deliveries: DeliveryLog
     probes: Probes
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

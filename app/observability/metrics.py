@@ -41,6 +41,7 @@ class Metrics:
         self._make_step_metrics()
         self._make_llm_metrics()
         self._make_internal_metrics()
+        self._make_webhook_metrics()
 
     def exposition(self) -> tuple[bytes, str]:
         """Everything counted, and its content type: the body of `GET /metrics`."""
@@ -69,6 +70,10 @@ class Metrics:
         if seconds is not None:
             self._step_seconds[(step_type,)].observe(seconds)
 
+    def step_cache(self, outcome: str) -> None:
+        """See `Recorder`."""
+        self._cache[(outcome,)].value += 1
+
     def llm_request(self, provider: str, model: str, status: str, seconds: float) -> None:
         """See `Recorder`."""
         self._llm[provider, model, status].value += 1
@@ -91,6 +96,14 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """See `Recorder`."""
         self._lag_seconds.observe(seconds)
+
+    def webhook_attempt(self, outcome: str) -> None:
+        """See `Recorder`."""
+        self._webhook_attempts[(outcome,)].value += 1
+
+    def webhooks_pending(self, n: int) -> None:
+        """See `Recorder`."""
+        self._webhooks_pending.value = n
 
     def _make_run_metrics(self) -> None:
         self._runs = self._add(
@@ -123,6 +136,11 @@ class Metrics:
                 "Time from a step's start to its end.",
                 STEP_SECONDS,
                 "step_type",
+            )
+        ).cells
+        self._cache = self._add(
+            CounterFamily(
+                "orchestrator_step_cache_lookups_total", "Steps that asked the cache first.", "outcome"
             )
         ).cells
         self._in_flight = self._add(
@@ -187,6 +205,16 @@ class Metrics:
                 "How late the event loop ran a callback that was due.",
                 LAG_SECONDS,
             )
+        ).only
+
+    def _make_webhook_metrics(self) -> None:
+        self._webhook_attempts = self._add(
+            CounterFamily(
+                "orchestrator_webhook_attempts_total", "Attempts to deliver webhooks that ended.", "outcome"
+            )
+        ).cells
+        self._webhooks_pending = self._add(
+            GaugeFamily("orchestrator_webhook_deliveries_pending", "Deliveries that have not ended.")
         ).only
 
     def _add(self, family: F) -> F:

@@ -43,6 +43,10 @@ class Recorder(Protocol):
         """Tokens that a vendor billed; type `input`, `output`, `cached` or `reasoning`."""
         ...
 
+    def step_cache(self, outcome: str) -> None:
+        """A step that says `cache` asked for what is known: `hit` or `miss`."""
+        ...
+
     def error(self, error_type: str, component: str) -> None:
         """Something failed: its error class, and the part of the service it was seen in."""
         ...
@@ -53,6 +57,14 @@ class Recorder(Protocol):
 
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop ran a callback that was due."""
+        ...
+
+    def webhook_attempt(self, outcome: str) -> None:
+        """An attempt to deliver a webhook ended: `delivered`, `retrying` or `dead`."""
+        ...
+
+    def webhooks_pending(self, n: int) -> None:
+        """How many deliveries have not ended."""
         ...
 
 
@@ -80,6 +92,9 @@ class NoMetrics:
     def llm_tokens(self, provider: str, model: str, type: str, count: int) -> None:
         """Nothing."""
 
+    def step_cache(self, outcome: str) -> None:
+        """Nothing."""
+
     def error(self, error_type: str, component: str) -> None:
         """Nothing."""
 
@@ -87,4 +102,10 @@ class NoMetrics:
         """Nothing."""
 
     def loop_lag(self, seconds: float) -> None:
+        """Nothing."""
+
+    def webhook_attempt(self, outcome: str) -> None:
+        """Nothing."""
+
+    def webhooks_pending(self, n: int) -> None:
         """Nothing."""

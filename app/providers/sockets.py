@@ -30,6 +30,8 @@ IDLE_SECONDS = 15.0
 """How long an unused connection is kept: less than the servers we know, whose close would race a request."""
 NEVER_REPEATED = frozenset({"POST", "PATCH"})
 """Methods that aiohttp itself does not send again."""
+AUTOMATIC = ("user-agent", "accept", "accept-encoding", "content-type")
+"""Headers that aiohttp adds where they are missing, unless it is told not to."""
 
 
 class SocketWire:
@@ -46,7 +48,6 @@ class SocketWire:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             auto_decompress=False,
             trust_env=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
 
     async def send(
@@ -60,7 +61,9 @@ class SocketWire:
                 method,
                 self._url(url),
                 headers=headers,
-                data=content or None,
+                # Told to skip nothing and what the body is, aiohttp has less to find out.
+                skip_auto_headers=None if all(map(headers.__contains__, AUTOMATIC)) else AUTOMATIC,
+                data=aiohttp.BytesPayload(content) if content else None,
                 allow_redirects=False,
                 middlewares=() if method in NEVER_REPEATED else (_once,),
             )
@@ -68,11 +71,25 @@ class SocketWire:
             raise failure(error, who) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise failure(_translated(error), who) from error
-        return Answer(answer.status, _joined(answer.headers), _Body(answer), who)
+        return _SocketAnswer(answer, who)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+class _SocketAnswer(Answer):
+    """An answer of aiohttp's."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, who: str) -> None:
+        super().__init__(answer.status, _joined(answer.headers), _Body(answer), who)
+        self._answer = answer
+
+    def arrived(self) -> bytes | None:
+        """See `Answer`."""
+        content = self._answer.content
+        free = self._answer.connection is None and content.is_eof() and content.exception() is None
+        return content.read_nowait() if free and "content-encoding" not in self.headers else None
 
 
 class _Body(httpx.AsyncByteStream):

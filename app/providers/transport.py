@@ -134,10 +134,11 @@ class Transport:
         try:
             async with asyncio.timeout(call.timeout_seconds):
                 answer = await wire.send(call.method, call.url, call.headers, call.content, who=call.who)
-                try:
+                content = answer.arrived()
+                if content is None:
                     content = await _read(answer, call)
-                finally:
-                    await answer.aclose()
+                elif len(content) > call.max_bytes:
+                    raise _too_large(call)
         except TimeoutError:
             raise _timed_out(call) from None
         return HttpResponse(status=answer.status, headers=answer.headers, content=content)
@@ -176,7 +177,7 @@ class Transport:
 async def _read(answer: Answer, call: Call) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    async with aclosing(answer.chunks()) as source:
+    async with aclosing(answer), aclosing(answer.chunks()) as source:
         async for chunk in source:
             size += len(chunk)
             if size > call.max_bytes:

@@ -29,6 +29,13 @@ class Answer:
         self._stream = stream
         self._who = who
 
+    def arrived(self) -> bytes | None:
+        """The body if it is plain and all of it came with the head, as short ones do; else None.
+
+        The connection is free again then, and there is nothing to close.
+        """
+        return None
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The decoded body, piece by piece. Raises `TemporaryError` (connection, server_error)."""
         try:

@@ -3,16 +3,25 @@
     ServiceError
     ├── MalformedRequest          400  a body, cursor or header cannot be read
     ├── PermissionDenied          403  the caller's roles do not allow it
-    ├── NotFound                  404  RunNotFound, WorkflowNotFound
-    ├── Conflict                  409  RunNotActive, VersionTaken, WorkflowInUse, IdempotencyKeyInUse
+    ├── NotFound                  404  RunNotFound, StepNotFound, EventNotFound, WorkflowNotFound,
+    │                                  ApprovalNotFound, ScheduleNotFound, WebhookNotFound,
+    │                                  DeliveryNotFound
+    ├── Conflict                  409  RunNotActive, VersionTaken, WorkflowInUse, IdempotencyKeyInUse,
+    │                                  RunNotEnded, RunHasCompleted, RunStateConflict, ApprovalAnswered,
+    │                                  ScheduleNameTaken, ScheduleBusy, WebhookDisabled, WebhookOfRun,
+    │                                  WebhookBusy, TooManyWebhooks
+    ├── ApprovalExpired           410  nobody waits for the answer any more
     ├── VersionMismatch           412  the `If-Match` condition does not hold
-    ├── Unprocessable             422  DefinitionRejected, InputsRejected, IdempotencyKeyReused
+    ├── Unprocessable             422  DefinitionRejected, InputsRejected, IdempotencyKeyReused,
+    │                                  AnswerRejected, UnknownStep, ScheduleRejected, FilterRejected,
+    │                                  WebhookRejected
     ├── TooManyRuns               429  too many runs wait
     ├── Unreadable                500  RunUnreadable, DefinitionUnreadable
     └── Unavailable               503  ShuttingDown, NotExecuting, StorageUnavailable, CancellationPending
 
 `translate` is the one place where errors of the inside become these. Messages say what to do and name
-identifiers with `!r`. What does not belong here: how an error is written to the wire.
+identifiers with `!r`. Those of webhooks are in `webhook_errors`. What does not belong here: how an error
+is written to the wire.
 """
 
 from __future__ import annotations
@@ -24,6 +33,7 @@ from app.engines.engine import (
     CancelPending,
     Draining,
     HandedOver,
+    NotPossible,
     Overloaded,
     RunEnded,
     StandingBy,
@@ -95,15 +105,63 @@ class RunNotFound(NotFound):
         super().__init__(f"there is no run {run_id!r}; list the runs to find its id")
 
 
+class StepNotFound(NotFound):
+    """The run has no such step and cannot come to have it."""
+
+    code = "step_not_found"
+    title = "Step not found"
+
+    def __init__(self, run_id: str, path: str, *, hint: str | None = None) -> None:
+        super().__init__(f"run {run_id!r} has no step {path!r}; {hint or 'read the run to see its steps'}")
+
+
+class EventNotFound(NotFound):
+    """The run has not come that far."""
+
+    code = "event_not_found"
+    title = "Event not found"
+
+    def __init__(self, run_id: str, seq: int, last: int) -> None:
+        super().__init__(f"run {run_id!r} has no event {seq}; its latest one is {last}")
+
+
 class WorkflowNotFound(NotFound):
     """No such workflow or version in the caller's tenant."""
 
     code = "workflow_not_found"
     title = "Workflow not found"
 
-    def __init__(self, name: str, version: str | None = None) -> None:
+    def __init__(self, name: str, version: str | None = None, *, hint: str | None = None) -> None:
         what = f"workflow {name!r}" if version is None else f"version {version!r} of workflow {name!r}"
-        super().__init__(f"there is no {what}; register it or list the workflows")
+        super().__init__(f"{what} is not registered; {hint or 'register it, or list the workflows'}")
+
+
+class ScheduleNotFound(NotFound):
+    """No such schedule in the caller's tenant."""
+
+    code = "schedule_not_found"
+    title = "Schedule not found"
+
+    def __init__(self, schedule_id: str) -> None:
+        super().__init__(f"there is no schedule {schedule_id!r}; list the schedules to find its id")
+
+
+class ApprovalNotFound(NotFound):
+    """No such approval in the caller's tenant."""
+
+    code = "approval_not_found"
+    title = "Approval not found"
+
+    def __init__(self, approval_id: str) -> None:
+        super().__init__(f"there is no approval {approval_id!r}; list the approvals to find its id")
+
+
+class ApprovalExpired(ServiceError):
+    """Its time is over, or its run went on without it."""
+
+    status = 410
+    code = "approval_expired"
+    title = "The approval waits for no answer any more"
 
 
 class Conflict(ServiceError):
@@ -121,6 +179,41 @@ class RunNotActive(Conflict):
     title = "The run has ended"
 
 
+class RunNotEnded(Conflict):
+    """The run is under way, so it cannot be repeated yet."""
+
+    code = "run_not_ended"
+    title = "The run has not ended"
+
+
+class RunHasCompleted(Conflict):
+    """The run completed: there is nothing in it to try again."""
+
+    code = "run_completed"
+    title = "The run has completed"
+
+
+class RunNotReplayable(Conflict):
+    """The run was ended from outside, so that a replay cannot come to the same end."""
+
+    code = "run_not_replayable"
+    title = "The run cannot be replayed"
+
+
+class RunStateConflict(Conflict):
+    """The run is in no state for what was asked of it."""
+
+    code = "run_state_conflict"
+    title = "The run is in no state for this"
+
+
+class ApprovalAnswered(Conflict):
+    """Somebody answered before."""
+
+    code = "approval_answered"
+    title = "The approval was answered already"
+
+
 class VersionTaken(Conflict):
     """That version exists with another content."""
 
@@ -133,6 +226,20 @@ class WorkflowInUse(Conflict):
 
     code = "workflow_in_use"
     title = "The workflow has active runs"
+
+
+class ScheduleNameTaken(Conflict):
+    """Another schedule has that name."""
+
+    code = "schedule_name_taken"
+    title = "The name is taken"
+
+
+class ScheduleBusy(Conflict):
+    """The schedule was changed again and again while the request tried to."""
+
+    code = "schedule_busy"
+    title = "The schedule keeps changing"
 
 
 class IdempotencyKeyInUse(Conflict):
@@ -170,6 +277,48 @@ class InputsRejected(Unprocessable):
 
     code = "inputs_invalid"
     title = "The inputs do not fit the workflow"
+
+
+class AnswerRejected(Unprocessable):
+    """The answer does not fit the approval's form."""
+
+    code = "answer_invalid"
+    title = "The answer does not fit the form"
+
+
+class ScheduleRejected(Unprocessable):
+    """A schedule cannot be kept as it is; what to mend is listed."""
+
+    code = "schedule_invalid"
+    title = "The schedule is not valid"
+
+
+class FixtureRejected(Unprocessable):
+    """No recording can be made of the run in this way."""
+
+    code = "fixture_invalid"
+    title = "No recording can be made in this way"
+
+
+class FixtureTooLarge(Unprocessable):
+    """A recording of the run would be larger than recordings may be."""
+
+    code = "fixture_too_large"
+    title = "The recording would be too large"
+
+
+class FilterRejected(Unprocessable):
+    """A filter that names every run, or only runs for which it is impossible."""
+
+    code = "filter_invalid"
+    title = "The filter cannot be used for this"
+
+
+class UnknownStep(Unprocessable):
+    """A step that the workflow does not have."""
+
+    code = "unknown_step"
+    title = "The workflow has no such step"
 
 
 class IdempotencyKeyReused(Unprocessable):
@@ -259,6 +408,8 @@ def translate(error: OrchestratorError) -> ServiceError | None:
             refusal = rejection(error)
         case RunEnded():
             refusal = RunNotActive(str(error))
+        case NotPossible():
+            refusal = RunStateConflict(str(error))
         case Overloaded():
             refusal = TooManyRuns(str(error), retry_after=error.retry_after)
         case Draining() | HandedOver():

@@ -51,18 +51,25 @@ class EventStream:
         self._ended = False
 
     async def items(self, *, heartbeat_seconds: float) -> AsyncGenerator[RunEvent | Heartbeat, None]:
-        """Events with seq > `after` until the run has ended, or until the process is closing."""
+        """Events with seq > `after` until the run has ended, or until the process is closing.
+
+        A heartbeat comes where nothing else came for that long, however often the journal was looked at.
+        """
+        loop = asyncio.get_running_loop()
         with self._engine.listen(self._run_id) as listener:
             closing = asyncio.ensure_future(self._closing.wait())
+            due = loop.time() + heartbeat_seconds
             try:
                 while True:
                     async with aclosing(self._until_now(listener)) as events:
                         async for event in events:
                             yield event
+                            due = loop.time() + heartbeat_seconds
                     if self._ended or closing.done():
                         return
-                    if not await self._news(listener, closing, heartbeat_seconds):
+                    if not await self._news(listener, closing, due - loop.time()) and loop.time() >= due:
                         yield Heartbeat()
+                        due = loop.time() + heartbeat_seconds
             finally:
                 closing.cancel()
 
@@ -102,7 +109,7 @@ class EventStream:
         """Wait for news, or for the end of the process; False if neither came in time."""
         if self._engine.stats().role != "executor":
             seconds = min(seconds, STANDBY_POLL_SECONDS)
-        news = asyncio.ensure_future(listener.wait(after=self._seq, seconds=seconds))
+        news = asyncio.ensure_future(listener.wait(after=self._seq, seconds=max(0.0, seconds)))
         try:
             await asyncio.wait((news, closing), return_when=asyncio.FIRST_COMPLETED)
             return closing.done() or (news.done() and news.result())

@@ -7,15 +7,19 @@ processes the store's unique key decides, and the loser replays the winner's ans
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+import structlog
+
 from app.ports.clock import Clock
-from app.ports.errors import AlreadyExists
+from app.ports.errors import AlreadyExists, StoreUnavailable
 from app.ports.runs import IdempotencyRecord, IdempotencyStore
 from app.services.errors import IdempotencyKeyInUse, IdempotencyKeyReused
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +97,22 @@ class Idempotency:
             await self._store.save(self.record(tenant, key, answer))
         except AlreadyExists:
             await self.earlier(tenant, key)
+
+    async def once(
+        self, tenant: str, key: IdempotencyKey | None, act: Callable[[], Awaitable[Answer]]
+    ) -> tuple[Answer, bool]:
+        """Do what is durable by itself, once a key; the answer, and whether it was given before.
+
+        Raises what `act` raises, `IdempotencyKeyReused` and `IdempotencyKeyInUse`.
+        """
+        with self.hold(tenant, key) if key else nullcontext():
+            if key and (earlier := await self.earlier(tenant, key)):
+                return earlier, True
+            answer = await act()
+            if key:
+                try:
+                    await self.save(tenant, key, answer)
+                except StoreUnavailable:
+                    # what was done is durable: a refusal would say that it is not
+                    log.warning("idempotency.not_saved")
+            return answer, False

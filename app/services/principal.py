@@ -18,11 +18,22 @@ class Permission(StrEnum):
     CONTROL_RUNS = "runs:control"
     READ_WORKFLOWS = "workflows:read"
     WRITE_WORKFLOWS = "workflows:write"
+    READ_SCHEDULES = "schedules:read"
+    WRITE_SCHEDULES = "schedules:write"
+    READ_WEBHOOKS = "webhooks:read"
+    WRITE_WEBHOOKS = "webhooks:write"
 
 
-_VIEWER = frozenset({Permission.READ_RUNS, Permission.READ_WORKFLOWS})
-_EXECUTOR = _VIEWER | {Permission.SUBMIT_RUNS, Permission.CONTROL_RUNS}
-_DEVELOPER = _EXECUTOR | {Permission.WRITE_WORKFLOWS}
+_VIEWER = frozenset(
+    {
+        Permission.READ_RUNS,
+        Permission.READ_WORKFLOWS,
+        Permission.READ_SCHEDULES,
+        Permission.READ_WEBHOOKS,
+    }
+)
+_EXECUTOR = _VIEWER | {Permission.SUBMIT_RUNS, Permission.CONTROL_RUNS, Permission.WRITE_SCHEDULES}
+_DEVELOPER = _EXECUTOR | {Permission.WRITE_WORKFLOWS, Permission.WRITE_WEBHOOKS}
 
 GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
     "viewer": _VIEWER,

@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
 from app.core import events as e
-from app.core.scheduler import TIMEOUT_CLASS, UNKNOWN_CLASS
+from app.core.attempts import TIMEOUT_CLASS, UNKNOWN_CLASS
 from app.engines.codec import decode
 from app.engines.engine import Delta
+from app.engines.history import RESERVED
 from app.ports.runs import JournalRow
-from app.services.timestamps import rfc3339
+from app.services.timestamps import rfc3339, rfc3339_or_none
 
 EventType = Literal[
     "run.started",
     "run.waiting",
     "run.paused",
+    "run.resumed",
     "run.completed",
     "run.failed",
     "run.cancelled",
@@ -66,6 +68,15 @@ def failure_data(failure: e.Failure, path: str | None = None) -> Mapping[str, An
     }
 
 
+def source_data(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where outputs come from that no call was made for, as callers see it, wherever it appears."""
+    return {
+        "run_id": source.get("run_id"),
+        "cache": source.get("cache", False),
+        "saved": source.get("saved"),
+    }
+
+
 def event_of_row(row: JournalRow) -> RunEvent | None:
     """The event a row stands for, or None."""
     event, data = decode(row)
@@ -98,7 +109,9 @@ def event_of_delta(run_id: str, delta: Delta) -> RunEvent:
     )
 
 
-def _seen(event: e.Event, data: Mapping[str, Any]) -> tuple[EventType, Mapping[str, Any]] | None:
+def _seen(  # noqa: PLR0911  one answer an event
+    event: e.Event, data: Mapping[str, Any]
+) -> tuple[EventType, Mapping[str, Any]] | None:
     match event:
         case e.RunStarted():
             return "run.started", {}
@@ -110,17 +123,36 @@ def _seen(event: e.Event, data: Mapping[str, Any]) -> tuple[EventType, Mapping[s
             return "run.cancelled", {}
         case e.RunTimedOut():
             return "run.timed_out", {}
+        case e.RunPaused(reason=reason):
+            return "run.paused", {"reason": reason}
+        case e.RunParked(wake_at=wake_at):
+            return "run.waiting", {"until": rfc3339_or_none(wake_at)}
+        case e.RunResumed() | e.RunWoken():
+            return "run.resumed", {}
         case _:
             return _seen_step(event, data)
 
 
-def _seen_step(event: e.Event, data: Mapping[str, Any]) -> tuple[EventType, Mapping[str, Any]] | None:
+def _seen_step(  # noqa: PLR0911  one answer an event
+    event: e.Event, data: Mapping[str, Any]
+) -> tuple[EventType, Mapping[str, Any]] | None:
     match event:
         case e.AttemptStarted():
             return "step.started", {}
         case e.StepSucceeded():
             content = {"outputs": data.get("outputs"), "usage": data.get("billing"), "recovered": False}
+            if (source := data.get("source")) is not None:
+                content["source"] = source_data(source)
             return "step.completed", content
+        case (
+            e.BlockCompleted()
+            | e.WaitOver()
+            | e.ApprovalAnswered()
+            | e.ApprovalExpired()
+            | e.ChildLaunched()
+            | e.ChildEnded()
+        ) if "outputs" in data:
+            return "step.completed", {"outputs": data["outputs"], "usage": None, "recovered": False}
         case e.StepRecovered(path=path, failure=failure):
             error = failure_data(failure, path)
             return "step.completed", {"outputs": data.get("outputs"), "recovered": True, "error": error}
@@ -129,7 +161,28 @@ def _seen_step(event: e.Event, data: Mapping[str, Any]) -> tuple[EventType, Mapp
         case e.StepSkipped(reason=reason):
             return "step.skipped", {"reason": reason}
         case _:
-            return _seen_attempt(event, data)
+            return _seen_entry(event, data) or _seen_attempt(event, data)
+
+
+def _seen_entry(  # noqa: PLR0911  one answer an event
+    event: e.Event, data: Mapping[str, Any]
+) -> tuple[EventType, Mapping[str, Any]] | None:
+    """A control step began: with what."""
+    match event:
+        case e.BlockEntered():
+            return "step.started", {}
+        case e.BranchChosen(case=case):
+            return "step.started", {"case": case}
+        case e.ItemsCounted(count=count):
+            return "step.started", {"items": count}
+        case e.WaitStarted(due_at=due_at):
+            return "step.started", {"until": rfc3339(due_at)}
+        case e.ApprovalRequested(approval_id=approval_id):
+            return "step.started", {"approval_id": approval_id, "message": data.get("message")}
+        case e.ChildStarted(run_id=run_id):
+            return "step.started", {"run_id": run_id, "workflow": data.get("workflow")}
+        case _:
+            return None
 
 
 def _seen_attempt(event: e.Event, data: Mapping[str, Any]) -> tuple[EventType, Mapping[str, Any]] | None:
@@ -147,7 +200,7 @@ def _seen_attempt(event: e.Event, data: Mapping[str, Any]) -> tuple[EventType, M
             message = "the process died while the attempt was in flight"
             failure = e.Failure(error_class=UNKNOWN_CLASS, message=message)
             return "step.attempt_failed", {"outcome": "lost", "error": failure_data(failure, path)}
-        case e.NoticeEmitted():
+        case e.NoticeEmitted() if RESERVED not in data:
             return "step.notice", data
         case _:
             return None

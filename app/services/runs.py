@@ -7,31 +7,33 @@ Every one takes the principal first and reads in that principal's tenant only: a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import structlog
 import uuid_utils
 
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledWorkflow
-from app.engines.engine import CancelReceipt, Engine, Submission
-from app.engines.recovery import RunLoader
+from app.engines.budget import asked_budget
+from app.engines.engine import CancelReceipt, Engine, StandingBy, Submission
+from app.engines.recovery import StoredRun
 from app.ports.clock import Clock
-from app.ports.errors import AlreadyExists, StoreUnavailable
+from app.ports.errors import AlreadyExists
 from app.ports.runs import RunFilter, RunRow, Store
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.definitions import Definitions, compile_aside
-from app.services.errors import IdempotencyKeyInUse, RunNotFound, WorkflowNotFound
+from app.services.errors import EventNotFound, IdempotencyKeyInUse, RunNotFound
 from app.services.event_stream import EventStream
 from app.services.idempotency import Answer, Idempotency, IdempotencyKey
 from app.services.principal import Principal
+from app.services.run_reader import RunReader, aside
+from app.services.step_selection import ALL_STEPS, StepsWanted
 from app.services.views import RunSummary, RunView, run_view, summary_of
-
-log = structlog.get_logger(__name__)
+from app.services.webhook_rules import RunWebhook, WebhookRules
+from app.services.workflows import not_registered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,9 @@ class RunRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
     timeout_seconds: float | None = None
+    webhook: RunWebhook | None = None
+    budget: Mapping[str, Any] | None = None
+    """Fields of `app.dsl.compiled.Budget`; absent ones are the document's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,8 @@ class Page:
 
 Receipt = Callable[[RunRow], Answer]
 """Writes the answer to a submission; it is stored with the run, so it is made before."""
+Prepare = Callable[[], Awaitable[tuple[Submission, CompiledWorkflow]]]
+"""Makes a submission without an answer; it is not asked where one was given before."""
 
 
 def new_run_id() -> str:
@@ -86,16 +93,18 @@ class RunService:
         idempotency: Idempotency,
         closing: asyncio.Event,
         definitions: Definitions,
+        webhooks: WebhookRules | None = None,
         new_id: Callable[[], str] = new_run_id,
     ) -> None:
         self._store = store
         self._engine = engine
         self._catalog = catalog
         self._definitions = definitions
-        self._loader = RunLoader(store, catalog)
+        self._reader = RunReader(store.journal, definitions)
         self._clock = clock
         self._idempotency = idempotency
         self._closing = closing
+        self._webhooks = webhooks or WebhookRules()
         self._new_id = new_id
         self._waits: set[asyncio.Timeout] = set()
         """Of callers that may still be let go."""
@@ -103,44 +112,81 @@ class RunService:
     # --- submit ---------------------------------------------------------------------------------------
 
     async def submit(
-        self, principal: Principal, request: RunRequest, receipt: Receipt, key: IdempotencyKey | None = None
+        self,
+        principal: Principal,
+        request: RunRequest,
+        receipt: Receipt,
+        key: IdempotencyKey | None = None,
+        *,
+        run_id: str | None = None,
     ) -> Accepted:
-        """Accept a run; it is durable on return.
+        """Accept a run; it is durable on return. Without a `run_id` it gets a new one.
 
-        Raises `WorkflowNotFound`, `DefinitionInvalid`, `InputsInvalid`, `IdempotencyKeyReused`,
-        `IdempotencyKeyInUse`, `Overloaded`, `Draining`, `StoreUnavailable`.
+        Raises `WorkflowNotFound`, `DefinitionInvalid`, `InputsInvalid`, `WebhookRejected`,
+        `IdempotencyKeyReused`, `IdempotencyKeyInUse`, `Overloaded`, `Draining`, `StoreUnavailable`;
+        `AlreadyExists` if a run has the given id.
         """
+
+        async def prepare() -> tuple[Submission, CompiledWorkflow]:
+            if run_id and await self._store.runs.get(principal.tenant, run_id):
+                # The engine takes an id for new: it may have that run in hand.
+                raise AlreadyExists(f"run {run_id!r} exists already: give a new run a new id")
+            workflow = await self._workflow(principal, request)
+            inputs = workflow.validate_inputs(request.inputs)
+            run = self._new_run(principal, request, workflow, run_id or self._new_id())
+            timeout = request.timeout_seconds
+            definition = workflow.definition
+            webhook = self._webhooks.of_run(run, request.webhook) if request.webhook else None
+            return Submission(
+                run=run,
+                definition=definition,
+                inputs=inputs,
+                timeout_seconds=timeout,
+                webhook=webhook,
+                budget=asked_budget(request.budget, workflow.budget),
+            ), workflow
+
+        return await self.accept(principal, prepare, receipt, key, given_id=run_id is not None)
+
+    async def accept(
+        self,
+        principal: Principal,
+        prepare: Prepare,
+        receipt: Receipt,
+        key: IdempotencyKey | None,
+        *,
+        given_id: bool = False,
+    ) -> Accepted:
+        """Accept what `prepare` makes, once a key. Raises as `submit`, and what `prepare` raises."""
         with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
             if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
                 return await self._replay(principal, earlier)
-            workflow = await self._workflow(principal, request)
-            inputs = workflow.validate_inputs(request.inputs)
-            run = self._new_run(principal, request, workflow)
-            answer = receipt(run)
-            submission = Submission(
-                run=run,
-                definition=workflow.definition,
-                inputs=inputs,
-                timeout_seconds=request.timeout_seconds,
-                idempotency=self._idempotency.record(principal.tenant, key, answer) if key else None,
-            )
+            submission, workflow = await prepare()
+            answer = receipt(submission.run)
+            record = self._idempotency.record(principal.tenant, key, answer) if key else None
             try:
-                await self._engine.submit(submission)
+                await self._engine.submit(replace(submission, idempotency=record) if record else submission)
             except AlreadyExists:
+                if given_id:
+                    raise
                 return await self._lost_race(principal, key)
-            return Accepted(run=run, workflow=workflow, answer=answer)
+            return Accepted(run=submission.run, workflow=workflow, answer=answer)
 
     async def _workflow(self, principal: Principal, request: RunRequest) -> CompiledWorkflow:
         if not isinstance(request.workflow, str):
             return await compile_aside(self._catalog, request.workflow)
         row = await self._store.workflows.get(principal.tenant, request.workflow, request.version)
         if row is None:
-            raise WorkflowNotFound(request.workflow, request.version)
+            raise await not_registered(
+                self._store.workflows, principal.tenant, request.workflow, request.version
+            )
         return await self._definitions.workflow(row.definition_hash)
 
-    def _new_run(self, principal: Principal, request: RunRequest, workflow: CompiledWorkflow) -> RunRow:
+    def _new_run(
+        self, principal: Principal, request: RunRequest, workflow: CompiledWorkflow, run_id: str
+    ) -> RunRow:
         return RunRow(
-            id=self._new_id(),
+            id=run_id,
             tenant=principal.tenant,
             workflow=workflow.name,
             version=workflow.version,
@@ -171,13 +217,15 @@ class RunService:
         history = None
         if not self._closing.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(None) as scope:
+                async with asyncio.timeout(seconds) as scope:
                     self._waits.add(scope)
                     try:
-                        history = await self._engine.wait(accepted.run.id, seconds=seconds)
+                        history = await self._engine.wait(accepted.run.id)
                     finally:
                         self._waits.discard(scope)
-        return None if history is None else run_view(accepted.run, accepted.workflow, history)
+        if history is None:
+            return None
+        return await aside(history, run_view, accepted.run, accepted.workflow, history)
 
     def stop_waiting(self) -> None:
         """Let every waiting caller go: the process is shutting down, the runs are durable.
@@ -186,7 +234,9 @@ class RunService:
         """
         now = asyncio.get_running_loop().time()
         while self._waits:
-            self._waits.pop().reschedule(now)
+            scope = self._waits.pop()
+            if not scope.expired():
+                scope.reschedule(now)
 
     # --- read -----------------------------------------------------------------------------------------
 
@@ -196,18 +246,32 @@ class RunService:
             raise RunNotFound(run_id)
         return row
 
-    async def get(self, principal: Principal, run_id: str) -> RunView:
-        """The run folded from its journal. Raises `RunNotFound`."""
+    async def load(
+        self, principal: Principal, run_id: str, *, at: int | None = None
+    ) -> tuple[RunRow, StoredRun]:
+        """The run folded from its journal, up to event `at`. Raises `RunNotFound`, `EventNotFound`."""
         row = await self._row(principal, run_id)
-        stored = await self._loader.load(run_id)
+        stored = await self._reader.read(run_id, upto=at)
         if stored is None:
             raise RunNotFound(run_id)
-        return run_view(row, stored.workflow, stored.history)
+        if at is not None and stored.history.seq < at:
+            raise EventNotFound(run_id, at, stored.history.seq)
+        return row, stored
 
-    async def is_at(self, principal: Principal, run_id: str, seq: int) -> bool:
-        """Whether the run's latest event is number `seq`, without folding. Raises `RunNotFound`."""
+    async def get(
+        self, principal: Principal, run_id: str, *, at: int | None = None, wanted: StepsWanted = ALL_STEPS
+    ) -> RunView:
+        """The run as it is, or as it was after event `at`. Raises as `load`, and `StepNotFound`."""
+        row, stored = await self.load(principal, run_id, at=at)
+        return await aside(stored.history, run_view, row, stored.workflow, stored.history, wanted)
+
+    async def is_at(self, principal: Principal, run_id: str, seq: int, *, latest: bool = True) -> bool:
+        """Whether the run has an event number `seq`, and that is its latest one; without folding.
+
+        Raises `RunNotFound`.
+        """
         await self._row(principal, run_id)
-        rows = await self._store.journal.read(run_id, after=seq - 1, limit=2)
+        rows = await self._store.journal.read(run_id, after=seq - 1, limit=2 if latest else 1)
         return [row.seq for row in rows] == [seq]
 
     async def list(self, principal: Principal, filter: RunFilter, *, limit: int, cursor: str | None) -> Page:
@@ -263,18 +327,20 @@ class RunService:
 
         Raises `RunNotFound`, `RunEnded`, `StandingBy`, `CancelPending`, `HandedOver`, `UnreadableRun`.
         """
-        with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
-            if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                return earlier, True
+
+        async def cancel() -> Answer:
             await self._row(principal, run_id)
-            answer = receipt(await self._engine.cancel(run_id, reason=reason))
-            if key:
-                try:
-                    await self._idempotency.save(principal.tenant, key, answer)
-                except StoreUnavailable:
-                    # the cancellation is durable: a refusal would say that it is not
-                    log.warning("idempotency.not_saved", run_id=run_id)
-            return answer, False
+            return receipt(await self._engine.cancel(run_id, reason=reason))
+
+        return await self._idempotency.once(principal.tenant, key, cancel)
+
+    def require_control(self) -> None:
+        """Refuse a promise to cancel that this process could not keep. Raises `StandingBy`."""
+        if self._engine.stats().role == "standby":
+            raise StandingBy(
+                "this process stands by, so it could not cancel the run when you go away; send the request "
+                "to the process that executes, or without on_disconnect=cancel"
+            )
 
     async def abandon(self, principal: Principal, run_id: str) -> None:
         """Cancel for a caller that went away; nobody is left to hear of a refusal."""

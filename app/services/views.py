@@ -14,6 +14,7 @@ from app.core.state import StepState, StepStatus
 from app.dsl.compiled import CompiledStep, CompiledWorkflow
 from app.engines.history import STEP_STATUS_NAMES, AttemptRecord, History, StepHistory
 from app.ports.runs import RunRow, RunStatus, WorkflowRow
+from app.services.step_selection import ALL_STEPS, StepsWanted, select_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +50,19 @@ class StepView:
     recovered: bool
     failure: Failure | None
     billing: Mapping[str, Any] | None
+    source: Mapping[str, Any] | None
+    """Where the outputs come from if no call was made: `{run_id | cache, saved}`."""
     outputs: Mapping[str, Any] | None
     attempts: Sequence[AttemptRecord]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reused:
+    """What was taken from other runs and the cache: how many steps, and the tokens of their calls."""
+
+    steps: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +76,15 @@ class RunView:
     failure: Failure | None
     failed_path: str | None
     cancel_reason: str | None
+    pause_reason: str | None
+    wake_at: float | None
+    """When a run that waits goes on by itself."""
     input_tokens: int
     output_tokens: int
+    reused: Reused
     steps: Sequence[StepView]
+    steps_omitted: int
+    """Steps that were asked for and are too many to be shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +127,10 @@ def summary_of(row: RunRow) -> RunSummary:
     )
 
 
-def run_view(row: RunRow, workflow: CompiledWorkflow, history: History) -> RunView:
-    """A run out of its folded journal; of the row only what never changes is used."""
+def run_view(
+    row: RunRow, workflow: CompiledWorkflow, history: History, wanted: StepsWanted = ALL_STEPS
+) -> RunView:
+    """A run out of its folded journal; of the row only what never changes is used. Raises `StepNotFound`."""
     summary = RunSummary(
         id=row.id,
         workflow=row.workflow,
@@ -124,7 +144,7 @@ def run_view(row: RunRow, workflow: CompiledWorkflow, history: History) -> RunVi
         parent_run_id=row.parent_run_id,
     )
     input_tokens, output_tokens = history.billed_tokens()
-    states = history.state.steps
+    states, omitted = select_steps(history, wanted)
     return RunView(
         summary=summary,
         seq=history.seq,
@@ -133,11 +153,26 @@ def run_view(row: RunRow, workflow: CompiledWorkflow, history: History) -> RunVi
         failure=history.failure,
         failed_path=history.failed_path,
         cancel_reason=history.cancel_reason,
+        pause_reason=history.state.pause_reason,
+        wake_at=history.wake_at if history.state.parked else None,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
+        reused=_reused(history),
         steps=[
-            _step_view(workflow.steps[path], state, history.steps.get(path)) for path, state in states.items()
+            _step_view(workflow.steps[state.node.key], state, history.steps.get(state.path))
+            for state in states
         ],
+        steps_omitted=omitted,
+    )
+
+
+def _reused(history: History) -> Reused:
+    sources = [step.source for step in history.steps.values() if step.source is not None]
+    saved = [source["saved"] for source in sources if source.get("saved")]
+    return Reused(
+        steps=len(sources),
+        input_tokens=sum(bill.get("input_tokens") or 0 for bill in saved),
+        output_tokens=sum(bill.get("output_tokens") or 0 for bill in saved),
     )
 
 
@@ -145,7 +180,7 @@ def _step_view(step: CompiledStep, state: StepState, known: StepHistory | None) 
     history = known or StepHistory()
     overcome = state.status is StepStatus.COMPLETED and not state.recovered
     return StepView(
-        path=step.id,
+        path=state.path,
         type=step.type,
         name=step.label,
         status=STEP_STATUS_NAMES[state.status],
@@ -157,6 +192,7 @@ def _step_view(step: CompiledStep, state: StepState, known: StepHistory | None) 
         recovered=state.recovered,
         failure=None if overcome else state.failure,
         billing=history.billing,
+        source=history.source,
         outputs=history.outputs,
         attempts=history.attempts,
     )

@@ -6,18 +6,24 @@ version is refused. Every read takes the principal's tenant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledWorkflow
 from app.dsl.loader import Format
+from app.dsl.spelling import Speller
 from app.ports.clock import Clock
 from app.ports.errors import AlreadyExists
-from app.ports.runs import Store, WorkflowRow
+from app.ports.problems import Problem
+from app.ports.runs import Store, WorkflowRow, WorkflowStore
+from app.services.configured import Configured
 from app.services.cursors import fingerprint, read_cursor, write_cursor
-from app.services.definitions import Definitions, compile_aside
+from app.services.definitions import SMALL_TEXT, Definitions, compile_aside
 from app.services.errors import VersionMismatch, VersionTaken, WorkflowInUse, WorkflowNotFound
 from app.services.idempotency import Answer, Idempotency, IdempotencyKey
 from app.services.principal import Principal
@@ -32,13 +38,31 @@ class WorkflowPage:
     next_cursor: str | None
 
 
-Receipt = Callable[[WorkflowView, bool], Answer]
-"""Writes the answer to a registration; True: the version is new."""
+MOST_NAMES: Final = 200
+"""Names that are looked through for one that was probably meant."""
+
+Receipt = Callable[[Sequence[Problem], WorkflowView, bool], Answer]
+"""Writes the answer to a registration, with its warnings; True: the version is new."""
 
 
 def entity_tag(definition_hash: str) -> str:
     """The strong ETag (RFC 9110) of a version: equal tag, equal definition."""
     return f'"{definition_hash[:32]}"'
+
+
+async def not_registered(
+    workflows: WorkflowStore, tenant: str, name: str, version: str | None = None
+) -> WorkflowNotFound:
+    """The refusal of a name or version that does not exist, with what was probably meant."""
+    spelling = Speller(MOST_NAMES)
+    if version is not None:
+        rows = await workflows.versions(tenant, name, limit=MOST_NAMES)
+        if rows:
+            hint = spelling.hint(version, [row.version for row in rows])
+            return WorkflowNotFound(name, version, hint=hint or f"the newest is {rows[0].version!r}")
+    rows = await workflows.list(tenant, limit=MOST_NAMES)
+    near = spelling.nearest(name, [row.name for row in rows])
+    return WorkflowNotFound(name, hint=near and f"did you mean {near!r}?")
 
 
 class WorkflowService:
@@ -52,12 +76,14 @@ class WorkflowService:
         clock: Clock,
         idempotency: Idempotency,
         definitions: Definitions,
+        configured: Configured,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._definitions = definitions
         self._clock = clock
         self._idempotency = idempotency
+        self._configured = configured
 
     # --- write ----------------------------------------------------------------------------------------
 
@@ -77,11 +103,12 @@ class WorkflowService:
         with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
             if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
                 return earlier, True
-            workflow = await compile_aside(self._catalog, source, format=format)
+            workflow, warnings = await self.validate(source, format)
+            write = partial(receipt, warnings)
             existing = await self._existing(principal, workflow)
             if existing is None:
                 try:
-                    return await self._store_version(principal, workflow, receipt, key), False
+                    return await self._store_version(principal, workflow, write, key), False
                 except AlreadyExists:
                     if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
                         return earlier, True
@@ -91,7 +118,7 @@ class WorkflowService:
                     f"version {workflow.version!r} of {workflow.name!r} exists with another content; "
                     "versions are immutable, register this one under another version"
                 )
-            answer = receipt(workflow_view(existing, workflow), False)
+            answer = write(workflow_view(existing, workflow), False)
             if key:
                 await self._idempotency.save(principal.tenant, key, answer)
             return answer, False
@@ -103,7 +130,7 @@ class WorkflowService:
         self,
         principal: Principal,
         workflow: CompiledWorkflow,
-        receipt: Receipt,
+        write: Callable[[WorkflowView, bool], Answer],
         key: IdempotencyKey | None,
     ) -> Answer:
         """The answer is stored with the version, so it is written before the store gives a revision."""
@@ -118,18 +145,18 @@ class WorkflowService:
             labels=workflow.labels,
             created_at=self._clock.now(),
         )
-        answer = receipt(workflow_view(row, workflow), True)
+        answer = write(workflow_view(row, workflow), True)
         record = self._idempotency.record(principal.tenant, key, answer) if key else None
         stored = await self._store.workflows.register(row, workflow.definition, record)
         if key or stored == row:
             return answer
-        return receipt(workflow_view(stored, workflow), True)
+        return write(workflow_view(stored, workflow), True)
 
     async def delete(self, principal: Principal, name: str, *, if_match: str | None) -> None:
         """Forget every version. Raises `WorkflowNotFound`, `WorkflowInUse`, `VersionMismatch`."""
         newest = await self._store.workflows.get(principal.tenant, name)
         if newest is None:
-            raise WorkflowNotFound(name)
+            raise await not_registered(self._store.workflows, principal.tenant, name)
         if if_match is not None and not _matches(if_match, entity_tag(newest.definition_hash)):
             raise VersionMismatch(
                 f"workflow {name!r} has changed: its newest version is {newest.version!r}; "
@@ -145,15 +172,20 @@ class WorkflowService:
 
     # --- read -----------------------------------------------------------------------------------------
 
-    async def validate(self, source: bytes, format: Format) -> CompiledWorkflow:
-        """Compile a document and store nothing. Raises `DefinitionInvalid` with every problem."""
-        return await compile_aside(self._catalog, source, format=format)
+    async def validate(self, source: bytes, format: Format) -> tuple[CompiledWorkflow, Sequence[Problem]]:
+        """Compile a document and store nothing; the workflow, and names that are not configured.
+
+        Raises `DefinitionInvalid` with every problem.
+        """
+        workflow = await compile_aside(self._catalog, source, format=format)
+        find = partial(self._configured.missing, workflow.document, source, format=format)
+        return workflow, find() if len(source) <= SMALL_TEXT else await asyncio.to_thread(find)
 
     async def get(self, principal: Principal, name: str, version: str | None = None) -> WorkflowView:
         """That version, or the newest. Raises `WorkflowNotFound`."""
         row = await self._store.workflows.get(principal.tenant, name, version)
         if row is None:
-            raise WorkflowNotFound(name, version)
+            raise await not_registered(self._store.workflows, principal.tenant, name, version)
         return workflow_view(row, await self._definitions.workflow(row.definition_hash))
 
     async def list(self, principal: Principal, *, limit: int, cursor: str | None) -> WorkflowPage:
@@ -175,7 +207,7 @@ class WorkflowService:
             principal.tenant, name, limit=limit + 1, before_revision=before
         )
         if not rows and before is None:
-            raise WorkflowNotFound(name)
+            raise await not_registered(self._store.workflows, principal.tenant, name)
         shown = rows[:limit]
         next_cursor = write_cursor(mark, (shown[-1].revision,)) if len(rows) > limit else None
         return WorkflowPage(items=[workflow_summary(row) for row in shown], next_cursor=next_cursor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,17 +11,23 @@ import httpx
 from fastapi import FastAPI
 
 from app.api.app import create_api
+from app.api.assembly import Parts, UseCases
 from app.api.callers import Callers
 from app.api.services import ApiServices, Probes, ReadinessCheck
 from app.api.v1.event_responses import StreamLimits
 from app.api.v1.schemas.problems import ProblemDocument
+from app.engines.account import Accounting
 from app.engines.embedded import EngineLimits
-from app.services.definitions import Definitions
-from app.services.idempotency import Idempotency
+from app.ports.lock import ExecutorLock
+from app.ports.prices import Prices
+from app.security.redaction import Redactor
+from app.services.configured import Configured
 from app.services.principal import Principal
-from app.services.runs import RunService
-from app.services.workflows import WorkflowService
+from app.services.webhook_rules import WebhookRules
 from tests.engines.harness import Bench, Script, WallClock, answer_at_once, bench
+
+PROVIDER_SECRET = "canary-of-a-provider-4711"  # noqa: S105  no credential of anybody
+SERVICE_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105  the published example of the standard
 
 
 @dataclass
@@ -44,34 +49,26 @@ class Api:
 
 def services_of(bench: Bench, *, checks: Sequence[ReadinessCheck] = (), lag: float = 0.0) -> ApiServices:
     """Services over an engine."""
-    clock = WallClock()
-    idempotency = Idempotency(bench.store.idempotency, clock)
-    closing = asyncio.Event()
-    definitions = Definitions(bench.store.runs, bench.catalog)
-    return ApiServices(
-        runs=RunService(
-            store=bench.store,
-            engine=bench.engine,
-            catalog=bench.catalog,
-            clock=clock,
-            idempotency=idempotency,
-            closing=closing,
-            definitions=definitions,
+    parts = Parts(
+        store=bench.store,
+        engine=bench.engine,
+        catalog=bench.catalog,
+        renderer=bench.renderer,
+        clock=WallClock(),
+        prices=bench.prices,
+        accounting=Accounting(prices=bench.prices, max_tokens=50),
+        configured=Configured(
+            providers=frozenset({"own"}), databases=frozenset({"embedded"}), keyless=frozenset({"own"})
         ),
-        workflows=WorkflowService(
-            store=bench.store,
-            catalog=bench.catalog,
-            clock=clock,
-            idempotency=idempotency,
-            definitions=definitions,
-        ),
-        probes=Probes(
-            loop_lag_seconds=lambda: lag,
-            checks=checks,
-            exposition=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
-        ),
-        closing=closing,
+        webhook_rules=WebhookRules(default_secret=SERVICE_SECRET),
+        redactor=Redactor([PROVIDER_SECRET]),
     )
+    probes = Probes(
+        loop_lag_seconds=lambda: lag,
+        checks=checks,
+        exposition=lambda: (b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"),
+    )
+    return UseCases(parts).behind(probes)
 
 
 @asynccontextmanager
@@ -79,14 +76,16 @@ async def api(
     *,
     script: Script = answer_at_once,
     limits: EngineLimits | None = None,
+    lock: ExecutorLock | None = None,
     checks: Sequence[ReadinessCheck] = (),
     lag: float = 0.0,
     max_body_bytes: int = 1_000_000,
     streams: StreamLimits | None = None,
     principal: Principal | None = None,
+    prices: Prices | None = None,
 ) -> AsyncIterator[Api]:
     """A served API; unexpected exceptions become answers, as they do in production."""
-    async with bench(script=script, limits=limits) as engine:
+    async with bench(script=script, limits=limits, lock=lock, prices=prices) as engine:
         services = services_of(engine, checks=checks, lag=lag)
         app = create_api(
             services,

@@ -11,6 +11,7 @@ import pytest
 from app.api.v1.schemas.runs import CancelReceipt, Run, RunAccepted
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext, ChatRequest
+from app.stores.memory_lock import ExecutorSlot, MemoryLock
 from tests.api.harness import Api, api, problem
 from tests.engines.harness import llm, workflow
 
@@ -138,6 +139,18 @@ async def test_a_caller_who_goes_away_cancels_only_if_asked_to(query: str, statu
         assert (await service.client.get(f"/v1/runs/{run_id}")).json()["status"] == status
         service.services.close()
         await asyncio.wait_for(call, 5)
+
+
+async def test_a_standby_refuses_to_promise_a_cancellation_and_stores_nothing() -> None:
+    slot = ExecutorSlot()
+    slot.holder = MemoryLock(slot)
+    body = {"workflow": DOCUMENT}
+    async with api(lock=MemoryLock(slot)) as service:
+        refused = await service.client.post("/v1/runs?wait=1&on_disconnect=cancel", json=body)
+        assert "without on_disconnect=cancel" in problem(refused, 503, "standing_by").detail
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await service.client.get("/v1/runs")).json()["data"] == []
+        assert (await service.client.post("/v1/runs?on_disconnect=cancel", json=body)).status_code == 202
 
 
 async def test_cancel_gives_a_receipt_and_cannot_be_repeated() -> None:

@@ -9,7 +9,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from app.api.v1.schemas.workflows import ValidWorkflow, Workflow, WorkflowList
+from app.api.v1.schemas.workflows import RegisteredWorkflow, ValidWorkflow, WorkflowList
 from app.ports.models import CallContext, ChatRequest
 from tests.api.harness import api, problem
 from tests.engines.harness import llm, workflow
@@ -51,7 +51,24 @@ async def test_yaml_and_json_are_one_document(client: httpx.AsyncClient, media_t
     again = await client.post("/v1/workflows", content=YAML, headers={"content-type": media_type})
     assert (again.status_code, again.headers["etag"]) == (200, first.headers["etag"])
     assert again.content == first.content
-    assert Workflow.model_validate_json(again.content).inputs_schema == SCHEMA
+    assert RegisteredWorkflow.model_validate_json(again.content).inputs_schema == SCHEMA
+
+
+async def test_a_provider_that_is_not_configured_is_a_warning_and_no_obstacle(
+    client: httpx.AsyncClient,
+) -> None:
+    text = YAML.replace("provider: own", "provider: onw")
+    warning = {
+        "pointer": "/steps/0/provider",
+        "line": 3,
+        "column": 24,
+        "detail": "provider 'onw' is not configured",
+        "hint": "did you mean 'own'?",
+    }
+    for path, status in (("/v1/workflows/validate", 200), ("/v1/workflows", 201), ("/v1/workflows", 200)):
+        answer = await client.post(path, content=text, headers={"content-type": "text/yaml"})
+        assert (answer.status_code, answer.json()["warnings"]) == (status, [warning])
+    assert "warnings" not in (await client.get("/v1/workflows/test")).json()
 
 
 async def test_a_valid_document_is_not_stored_by_validating_it(client: httpx.AsyncClient) -> None:
@@ -83,7 +100,8 @@ async def test_versions_are_listed_newest_first_and_names_once(client: httpx.Asy
 async def test_a_version_is_read_by_its_location_and_has_a_tag(client: httpx.AsyncClient) -> None:
     made = await client.post("/v1/workflows", json=DOCUMENT)
     read = await client.get(made.headers["location"])
-    assert (read.content, read.headers["etag"]) == (made.content, made.headers["etag"])
+    assert {**read.json(), "warnings": []} == made.json()
+    assert read.headers["etag"] == made.headers["etag"]
     unchanged = await client.get("/v1/workflows/test", headers={"if-none-match": read.headers["etag"]})
     assert unchanged.status_code == 304
 

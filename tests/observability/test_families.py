@@ -126,6 +126,7 @@ class Plain:
         self.step_seconds = histogram(
             "step_duration_seconds", "Time from a step's start to its end.", ours.STEP_SECONDS, "step_type"
         )
+        self.cache = counter("step_cache_lookups_total", "Steps that asked the cache first.", "outcome")
         self.in_flight = gauge("steps_in_flight", "Step attempts that are being executed.")
         self.calls = counter(
             "llm_requests_total", "Calls to models that ended.", "provider", "model", "status"
@@ -152,6 +153,10 @@ class Plain:
         self.lag = histogram(
             "event_loop_lag_seconds", "How late the event loop ran a callback that was due.", ours.LAG_SECONDS
         )
+        self.attempts = counter(
+            "webhook_attempts_total", "Attempts to deliver webhooks that ended.", "outcome"
+        )
+        self.owed = gauge("webhook_deliveries_pending", "Deliveries that have not ended.")
 
     def counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"orchestrator_{name}", text, labels, registry=self.registry)
@@ -179,6 +184,9 @@ class Plain:
         self.steps.labels("llm", "skipped").inc()
         self.tokens.labels("openai", "gpt-5", "input").inc(12)
         self.errors.labels("rate_limit", "provider").inc()
+        self.cache.labels("hit").inc()
+        self.attempts.labels("dead").inc()
+        self.owed.set(2)
 
 
 def record(metrics: Metrics) -> None:
@@ -195,6 +203,9 @@ def record(metrics: Metrics) -> None:
     metrics.step_finished("llm", "skipped", None)
     metrics.llm_tokens("openai", "gpt-5", "input", 12)
     metrics.error("rate_limit", "provider")
+    metrics.step_cache("hit")
+    metrics.webhook_attempt("dead")
+    metrics.webhooks_pending(2)
 
 
 def test_the_service_exposes_what_the_librarys_metrics_would_for_the_same_facts() -> None:

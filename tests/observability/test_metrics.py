@@ -24,6 +24,8 @@ NAMES_AND_LABELS = {
     "orchestrator_journal_commit_seconds_count": set(),
     "orchestrator_journal_batch_events_count": set(),
     "orchestrator_event_loop_lag_seconds_count": set(),
+    "orchestrator_webhook_attempts_total": {"outcome"},
+    "orchestrator_webhook_deliveries_pending": set(),
 }
 
 
@@ -39,6 +41,8 @@ def record_everything(recorder: Recorder) -> None:
     recorder.error("rate_limit", "provider")
     recorder.committed(17, 0.003)
     recorder.loop_lag(0.001)
+    recorder.webhook_attempt("delivered")
+    recorder.webhooks_pending(2)
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

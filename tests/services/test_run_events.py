@@ -14,6 +14,13 @@ from app.services.run_events import EVENT_TYPES, event_of_delta, event_of_row
 FAILURE = e.Failure(error_class="rate_limit", message="slow down", temporary=True)
 ERROR = {"error_class": "rate_limit", "message": "slow down", "retryable": True, "path": "a"}
 AT = 1769860800.25
+
+
+def completed(outputs: dict[str, Any]) -> dict[str, Any]:
+    """What is told of a control step that completed."""
+    return {"outputs": outputs, "usage": None, "recovered": False}
+
+
 ROWS: list[tuple[e.Event, dict[str, Any] | None, str | None, dict[str, Any]]] = [
     (e.RunSubmitted(at=AT), {"inputs": {}}, None, {}),
     (e.RunStarted(at=AT), None, "run.started", {}),
@@ -76,7 +83,62 @@ ROWS: list[tuple[e.Event, dict[str, Any] | None, str | None, dict[str, Any]]] = 
         {"outputs": {"text": "-"}, "recovered": True, "error": ERROR},
     ),
     (e.StepSkipped(path="a", reason="condition", at=AT), None, "step.skipped", {"reason": "condition"}),
+    (e.AttemptDeferred(path="a", attempt=2, at=AT), None, None, {}),
+    (e.BlockEntered(path="a", at=AT), None, "step.started", {}),
+    (e.BranchChosen(path="a", case="yes", at=AT), None, "step.started", {"case": "yes"}),
+    (e.ItemsCounted(path="a", count=2, at=AT), {"items": [1, 2]}, "step.started", {"items": 2}),
+    (e.LoopChecked(path="a", iteration=0, done=False, at=AT), None, None, {}),
+    (
+        e.WaitStarted(path="a", due_at=AT + 1.5, at=AT),
+        None,
+        "step.started",
+        {"until": "2026-01-31T12:00:01.750000Z"},
+    ),
+    (e.WaitOver(path="a", at=AT), {"outputs": {}}, "step.completed", completed({})),
+    (
+        e.ApprovalRequested(path="a", approval_id="p", at=AT),
+        {"message": "Send it?", "form": None},
+        "step.started",
+        {"approval_id": "p", "message": "Send it?"},
+    ),
+    (
+        e.ApprovalAnswered(path="a", action="approve", by="ann", at=AT),
+        {"outputs": {"action": "approve"}},
+        "step.completed",
+        completed({"action": "approve"}),
+    ),
+    (
+        e.ApprovalExpired(path="a", at=AT),
+        {"outputs": {"action": "reject"}},
+        "step.completed",
+        completed({"action": "reject"}),
+    ),
+    (
+        e.ChildStarted(path="a", run_id="c", at=AT),
+        {"workflow": "other", "inputs": {}},
+        "step.started",
+        {"run_id": "c", "workflow": "other"},
+    ),
+    (
+        e.ChildLaunched(path="a", at=AT),
+        {"outputs": {"run_id": "c"}},
+        "step.completed",
+        completed({"run_id": "c"}),
+    ),
+    (
+        e.ChildEnded(path="a", failure=None, at=AT),
+        {"outputs": {"run_id": "c"}},
+        "step.completed",
+        completed({"run_id": "c"}),
+    ),
+    (e.EvaluationFailed(path="a", failure=FAILURE, at=AT), None, None, {}),
+    (e.BlockCompleted(path="a", at=AT), {"outputs": {"x": 1}}, "step.completed", completed({"x": 1})),
+    (e.BlockTimedOut(path="a", at=AT), None, None, {}),
     (e.NoticeEmitted(path="a", attempt=1, at=AT), {"action": "log"}, "step.notice", {"action": "log"}),
+    (e.RunPaused(reason="lunch", at=AT), None, "run.paused", {"reason": "lunch"}),
+    (e.RunResumed(at=AT), None, "run.resumed", {}),
+    (e.RunParked(wake_at=AT, at=AT), None, "run.waiting", {"until": "2026-01-31T12:00:00.250000Z"}),
+    (e.RunWoken(at=AT), None, "run.resumed", {}),
     (e.CancelRequested(reason="r", at=AT), None, None, {}),
     (e.RunTimeoutReached(at=AT), None, None, {}),
     (e.RunCompleted(at=AT), {"outputs": {"x": 1}}, "run.completed", {"outputs": {"x": 1}}),
@@ -105,6 +167,27 @@ def test_a_row_becomes_its_event(
     assert seen.type in EVENT_TYPES
     assert seen.path == ("a" if name.startswith("step.") else None)
     assert seen.attempt == getattr(event, "attempt", None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [e.ApprovalExpired(path="a", at=AT), e.ChildEnded(path="a", failure=FAILURE, at=AT)],
+    ids=lambda event: type(event).__name__,
+)
+def test_an_end_that_brings_nothing_is_told_by_what_is_decided_next(event: e.Event) -> None:
+    assert event_of_row(encode("r", 7, event)) is None
+
+
+def test_a_wait_without_an_end_in_sight_tells_none() -> None:
+    seen = event_of_row(encode("r", 7, e.RunParked(wake_at=None, at=AT)))
+    assert seen is not None
+    assert (seen.type, seen.data) == ("run.waiting", {"until": None})
+
+
+def test_an_event_within_a_block_bears_its_whole_path() -> None:
+    seen = event_of_row(encode("r", 7, e.AttemptStarted(path="each[3].route.x", attempt=1, at=AT)))
+    assert seen is not None
+    assert seen.path == "each[3].route.x"
 
 
 def test_a_delta_has_no_seq() -> None:

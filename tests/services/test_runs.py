@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,12 +13,13 @@ from app.ports.errors import DefinitionInvalid, InputsInvalid, StoreUnavailable
 from app.ports.models import CallContext, ChatRequest
 from app.ports.runs import IdempotencyRecord, RunFilter, RunRow
 from app.services.errors import RunNotFound, WorkflowNotFound
-from app.services.event_stream import EventStream, Heartbeat
+from app.services.event_stream import STANDBY_POLL_SECONDS, EventStream, Heartbeat
 from app.services.idempotency import Answer, IdempotencyKey
 from app.services.principal import Principal
 from app.services.run_events import RunEvent
 from app.services.runs import RunRequest, RunService
 from app.stores.memory import MemoryStore
+from app.stores.memory_lock import ExecutorSlot, MemoryLock
 from tests.api.harness import services_of
 from tests.engines.harness import Bench, bench, llm, workflow
 
@@ -240,6 +242,27 @@ async def test_a_quiet_stream_beats_and_ends_with_the_process() -> None:
         services.close()
         assert not [item async for item in items if isinstance(item, RunEvent)]
         hold.set()
+
+
+async def test_a_standby_that_looks_often_beats_no_oftener_than_asked() -> None:
+    seconds = 1.3 * STANDBY_POLL_SECONDS
+    async with bench(lock=taken_lock()) as engine:
+        runs = services_of(engine).runs
+        accepted = await runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
+        stream = await runs.follow(ADA, accepted.run.id, after=0)
+        assert stream is not None
+        started = time.monotonic()
+        items = stream.items(heartbeat_seconds=seconds)
+        assert isinstance(await anext(items), Heartbeat)
+        assert time.monotonic() - started >= seconds
+        await items.aclose()
+
+
+def taken_lock() -> MemoryLock:
+    """The lock of a process that stands by."""
+    slot = ExecutorSlot()
+    slot.holder = MemoryLock(slot)
+    return MemoryLock(slot)
 
 
 async def take(items: AsyncIterator[RunEvent | Heartbeat], count: int) -> AsyncIterator[RunEvent | Heartbeat]:

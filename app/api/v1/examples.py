@@ -54,6 +54,10 @@ SUBMIT_NAMED: Final[dict[str, Any]] = {
 SUBMIT_INLINE: Final[dict[str, Any]] = {"workflow": DEFINITION, "inputs": {"who": "Ada"}}
 RUN_WORKFLOW: Final[dict[str, Any]] = {"inputs": {"who": "Ada"}, "priority": 10}
 CANCEL: Final[dict[str, Any]] = {"reason": "the question was withdrawn"}
+PAUSE: Final[dict[str, Any]] = {"reason": "the provider is being moved"}
+RERUN: Final[dict[str, Any]] = {"from": "greeting", "inputs": {"who": "Grace"}}
+PAUSED: Final[dict[str, Any]] = {"id": _RUN_ID, "status": "paused", "links": _LINKS}
+RESUMED: Final[dict[str, Any]] = {"id": _RUN_ID, "status": "running", "links": _LINKS}
 RUN_ACCEPTED: Final[dict[str, Any]] = {"id": _RUN_ID, "status": "pending", "links": _LINKS}
 RUN_SUMMARY: Final[dict[str, Any]] = {
     "id": _RUN_ID,
@@ -74,7 +78,10 @@ RUN: Final[dict[str, Any]] = {
     "outputs": {"greeting": "Good morning, Ada!"},
     "error": None,
     "cancel_reason": None,
+    "pause_reason": None,
+    "wake_at": None,
     "usage": {"input_tokens": 14, "output_tokens": 6},
+    "reused": {"steps": 0, "input_tokens": 0, "output_tokens": 0},
     "steps": [
         {
             "path": "greeting",
@@ -96,8 +103,10 @@ RUN: Final[dict[str, Any]] = {
                 "cached_tokens": 0,
                 "reasoning_tokens": 0,
             },
+            "source": None,
         }
     ],
+    "steps_omitted": 0,
 }
 RUN_LIST: Final[dict[str, Any]] = {"data": [RUN_SUMMARY], "next_cursor": None}
 CANCEL_RECEIPT: Final[dict[str, Any]] = {
@@ -108,6 +117,31 @@ CANCEL_RECEIPT: Final[dict[str, Any]] = {
     "usage": {"input_tokens": 0, "output_tokens": 0},
     "links": _LINKS,
 }
+_APPROVAL_ID: Final = "0197d6a0-7c1e-7000-8000-000000000001"
+APPROVAL_ANSWER: Final[dict[str, Any]] = {"action": "approve", "data": {"note": "send it"}}
+APPROVAL: Final[dict[str, Any]] = {
+    "id": _APPROVAL_ID,
+    "run_id": _RUN_ID,
+    "path": "ok",
+    "workflow": "newsletter",
+    "status": "pending",
+    "message": "Send this to 1,200 readers?",
+    "form": {"type": "object", "properties": {"note": {"type": "string"}}},
+    "created_at": "2026-01-31T12:00:00.000000Z",
+    "expires_at": None,
+    "action": None,
+    "answered_by": None,
+    "answered_at": None,
+    "links": {"self": f"/v1/approvals/{_APPROVAL_ID}", "run": f"/v1/runs/{_RUN_ID}"},
+}
+APPROVAL_ANSWERED: Final[dict[str, Any]] = {
+    **APPROVAL,
+    "status": "answered",
+    "action": "approve",
+    "answered_by": "local",
+    "answered_at": "2026-01-31T12:05:00.000000Z",
+}
+APPROVAL_LIST: Final[dict[str, Any]] = {"data": [APPROVAL], "next_cursor": None}
 EVENT_STREAM: Final = (
     "retry: 2000\n\nid: 5\nevent: run.completed\n"
     f'data: {{"seq":5,"type":"run.completed","run_id":"{_RUN_ID}","path":null,"attempt":null,'
@@ -136,6 +170,14 @@ WORKFLOW: Final[dict[str, Any]] = {
     "steps": [{"id": "greeting", "type": "llm"}],
     "definition": DEFINITION,
 }
+_WARNING: Final[dict[str, Any]] = {
+    "pointer": "/steps/0/provider",
+    "line": 8,
+    "column": 5,
+    "detail": "provider 'openai-eu' is not configured",
+    "hint": "did you mean 'openai'?",
+}
+REGISTERED: Final[dict[str, Any]] = {**WORKFLOW, "warnings": [_WARNING]}
 WORKFLOW_LIST: Final[dict[str, Any]] = {"data": [WORKFLOW_SUMMARY], "next_cursor": None}
 VALID_WORKFLOW: Final[dict[str, Any]] = {
     "valid": True,
@@ -143,4 +185,5 @@ VALID_WORKFLOW: Final[dict[str, Any]] = {
     "version": "1.0",
     "inputs_schema": DEFINITION["inputs"],
     "steps": [{"id": "greeting", "type": "llm"}],
+    "warnings": [],
 }

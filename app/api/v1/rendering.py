@@ -11,14 +11,16 @@ from urllib.parse import quote
 
 import orjson
 
+from app.api.problems import problem_entry
 from app.core.events import Failure
 from app.dsl.compiled import CompiledWorkflow
 from app.engines.engine import CancelReceipt
 from app.engines.history import AttemptRecord
-from app.ports.runs import RunRow
-from app.services.run_events import RunEvent, failure_data
+from app.ports.problems import Problem
+from app.ports.runs import RunRow, RunStatus
+from app.services.run_events import RunEvent, failure_data, source_data
 from app.services.timestamps import rfc3339, rfc3339_or_none
-from app.services.views import RunSummary, RunView, StepView, WorkflowSummary, WorkflowView
+from app.services.views import Reused, RunSummary, RunView, StepView, WorkflowSummary, WorkflowView
 
 JSON: Final = "application/json"
 _OPTIONS: Final = orjson.OPT_NON_STR_KEYS
@@ -44,6 +46,11 @@ def render_accepted(run: RunRow) -> bytes:
     return orjson.dumps({"id": run.id, "status": run.status, "links": _run_links(run.id)})
 
 
+def render_control(run_id: str, status: RunStatus) -> bytes:
+    """`RunAccepted`, of a run that was there before."""
+    return orjson.dumps({"id": run_id, "status": status, "links": _run_links(run_id)})
+
+
 def render_run(view: RunView, include: Collection[str] = ()) -> bytes:
     """`Run`."""
     outputs, attempts = "outputs" in include, "attempts" in include
@@ -52,8 +59,12 @@ def render_run(view: RunView, include: Collection[str] = ()) -> bytes:
     body["outputs"] = view.outputs
     body["error"] = None if view.failure is None else failure_data(view.failure, view.failed_path)
     body["cancel_reason"] = view.cancel_reason
+    body["pause_reason"] = view.pause_reason
+    body["wake_at"] = rfc3339_or_none(view.wake_at)
     body["usage"] = {"input_tokens": view.input_tokens, "output_tokens": view.output_tokens}
+    body["reused"] = _reused(view.reused)
     body["steps"] = [_step(step, outputs=outputs, attempts=attempts) for step in view.steps]
+    body["steps_omitted"] = view.steps_omitted
     return orjson.dumps(body, option=_OPTIONS)
 
 
@@ -91,11 +102,12 @@ def render_event(event: RunEvent) -> bytes:
 
 def render_workflow(view: WorkflowView) -> bytes:
     """`Workflow`."""
-    body = _workflow_summary(view.summary)
-    body["inputs_schema"] = view.inputs_schema
-    body["steps"] = [{"id": step, "type": kind} for step, kind in view.steps]
-    body["definition"] = orjson.Fragment(view.document)
-    return orjson.dumps(body)
+    return orjson.dumps(_workflow(view))
+
+
+def render_registered(view: WorkflowView, warnings: Collection[Problem]) -> bytes:
+    """`RegisteredWorkflow`."""
+    return orjson.dumps({**_workflow(view), "warnings": _warnings(warnings)})
 
 
 def render_workflows(items: Collection[WorkflowSummary], next_cursor: str | None) -> bytes:
@@ -103,7 +115,7 @@ def render_workflows(items: Collection[WorkflowSummary], next_cursor: str | None
     return orjson.dumps({"data": [_workflow_summary(item) for item in items], "next_cursor": next_cursor})
 
 
-def render_valid(workflow: CompiledWorkflow) -> bytes:
+def render_valid(workflow: CompiledWorkflow, warnings: Collection[Problem]) -> bytes:
     """`ValidWorkflow`."""
     body = {
         "valid": True,
@@ -111,6 +123,7 @@ def render_valid(workflow: CompiledWorkflow) -> bytes:
         "version": workflow.version,
         "inputs_schema": workflow.inputs_schema,
         "steps": [{"id": step.id, "type": step.type} for step in workflow.steps.values()],
+        "warnings": _warnings(warnings),
     }
     return orjson.dumps(body)
 
@@ -150,12 +163,21 @@ def _step(step: StepView, *, outputs: bool, attempts: bool) -> dict[str, Any]:
         "recovered": step.recovered,
         "error": _error(step.failure, step.path),
         "usage": step.billing,
+        "source": None if step.source is None else source_data(step.source),
     }
     if outputs:
         body["outputs"] = step.outputs
     if attempts:
         body["attempts"] = [_attempt(attempt, step.path) for attempt in step.attempts]
     return body
+
+
+def _reused(reused: Reused) -> Mapping[str, int]:
+    return {
+        "steps": reused.steps,
+        "input_tokens": reused.input_tokens,
+        "output_tokens": reused.output_tokens,
+    }
 
 
 def _attempt(attempt: AttemptRecord, path: str) -> dict[str, Any]:
@@ -170,6 +192,18 @@ def _attempt(attempt: AttemptRecord, path: str) -> dict[str, Any]:
 
 def _error(failure: Failure | None, path: str) -> Mapping[str, Any] | None:
     return None if failure is None else failure_data(failure, path)
+
+
+def _workflow(view: WorkflowView) -> dict[str, Any]:
+    body = _workflow_summary(view.summary)
+    body["inputs_schema"] = view.inputs_schema
+    body["steps"] = [{"id": step, "type": kind} for step, kind in view.steps]
+    body["definition"] = orjson.Fragment(view.document)
+    return body
+
+
+def _warnings(warnings: Collection[Problem]) -> list[dict[str, Any]]:
+    return [problem_entry(warning) for warning in warnings]
 
 
 def _workflow_summary(workflow: WorkflowSummary) -> dict[str, Any]:

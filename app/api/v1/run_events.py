@@ -17,10 +17,9 @@ from app.api.responses import bodyless, problems
 from app.api.services import Services
 from app.api.v1 import examples
 from app.api.v1.event_responses import EventResponse
-from app.api.v1.parameters import RunId, one_of, split
+from app.api.v1.parameters import LAST_SEQ, RunId, one_of, split
 from app.services.run_events import EVENT_TYPES
 
-LAST_SEQ: Final = r"^[0-9]{1,15}$"
 _EVENT: Final = {"$ref": "#/components/schemas/Event"}
 _STREAM: Final[dict[str, Any]] = {
     EVENT_STREAM: {

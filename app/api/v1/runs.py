@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, get_args
 
 from fastapi import APIRouter, Query
@@ -17,7 +19,7 @@ from app.api.responses import REPLAYED, answer_response, bodyless, problems, suc
 from app.api.services import Services
 from app.api.terms import KeyHeader, idempotency_of
 from app.api.v1 import examples
-from app.api.v1.parameters import Cursor, IfNoneMatch, Limit, RunId, Time, one_of, split
+from app.api.v1.parameters import LABEL_FILTER, Cursor, IfNoneMatch, Limit, RunId, Time, one_of, split
 from app.api.v1.rendering import (
     JSON,
     render_receipt,
@@ -26,7 +28,7 @@ from app.api.v1.rendering import (
     run_path,
 )
 from app.api.v1.schemas.runs import (
-    LABEL_NAME,
+    MAX_PATH,
     CancelReceipt,
     CancelRun,
     Run,
@@ -35,11 +37,35 @@ from app.api.v1.schemas.runs import (
 )
 from app.engines.engine import CancelReceipt as Receipt
 from app.ports.runs import RunFilter, RunStatus
+from app.services.cursors import fingerprint
 from app.services.idempotency import Answer
+from app.services.step_selection import ALL_STEPS, StepsWanted
+from app.services.views import RunView
 
 INCLUDES: Final = ("outputs", "attempts")
-LABEL_FILTER: Final = LABEL_NAME[:-1] + r":[^\x00-\x1f]{0,256}$"
+SMALL_STEPS: Final = 200
+"""Steps that are written on the spot, in some 2 ms."""
 _SEQ_TAG: Final = re.compile(r'"([0-9]{1,9})[".]')
+
+Include = Annotated[
+    list[Annotated[str, Field(pattern=one_of(INCLUDES))]] | None,
+    Query(description="`outputs` of the steps, `attempts` of the steps", examples=[["outputs,attempts"]]),
+]
+At = Annotated[
+    int | None, Query(ge=1, lt=10**15, description="The run as it was after the event with this `seq`")
+]
+Under = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=MAX_PATH,
+        description="Only steps within this step, item or iteration",
+        examples=["each[3]"],
+    ),
+]
+Depth = Annotated[
+    int | None, Query(ge=1, le=100, description="Only so many levels of steps within each other")
+]
 
 
 def runs_router() -> APIRouter:
@@ -134,37 +160,60 @@ def next_link(request: Request, cursor: str | None) -> dict[str, str]:
 
 
 async def _get_run(
+    *,
     services: Services,
     principal: CanReadRuns,
     run_id: RunId,
-    include: Annotated[
-        list[Annotated[str, Field(pattern=one_of(INCLUDES))]] | None,
-        Query(description="`outputs` of the steps, `attempts` of the steps", examples=[["outputs,attempts"]]),
-    ] = None,
+    include: Include = None,
+    at: At = None,
+    under: Under = None,
+    depth: Depth = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """The run as its journal says, with every step. Its `ETag` changes with every event of the run."""
-    parts = split(include)
-    known = _known_seq(if_none_match, parts)
-    if known and await services.runs.is_at(principal, run_id, known):
-        return Response(status_code=304, headers=_validators(known, parts))
-    view = await services.runs.get(principal, run_id)
-    return Response(render_run(view, parts), headers=_validators(view.seq, parts), media_type=JSON)
+    """The run as its journal says. Its `ETag` changes with every event of the run.
+
+    The workflow's own steps are always listed; of those within others the first 1,000 that were asked for,
+    and `steps_omitted` counts the rest.
+    """
+    parts, wanted = split(include), StepsWanted(under=under, depth=depth)
+    marks = _marks(parts, wanted)
+    known = known_seq(if_none_match, marks)
+    fresh = known if at in (None, known) else None
+    if fresh and await services.runs.is_at(principal, run_id, fresh, latest=at is None):
+        return Response(status_code=304, headers=validators(fresh, marks))
+    view = await services.runs.get(principal, run_id, at=at, wanted=wanted)
+    body = await _rendered(view, parts)
+    return Response(body, headers=validators(view.seq, marks), media_type=JSON)
 
 
-def _validators(seq: int, include: frozenset[str]) -> dict[str, str]:
-    return {"ETag": _tag(seq, include), "Cache-Control": "private, no-cache"}
+async def _rendered(view: RunView, include: frozenset[str]) -> bytes:
+    """A long list of steps is written in a thread."""
+    if len(view.steps) <= SMALL_STEPS:
+        return render_run(view, include)
+    return await asyncio.to_thread(render_run, view, include)
 
 
-def _tag(seq: int, include: frozenset[str]) -> str:
-    return f'"{".".join([str(seq), *sorted(include)])}"'
+def _marks(include: frozenset[str], wanted: StepsWanted) -> list[str]:
+    """What tells this representation of a run from others of the same moment."""
+    if wanted == ALL_STEPS:
+        return sorted(include)
+    return [*sorted(include), fingerprint(wanted.under, wanted.depth)]
 
 
-def _known_seq(if_none_match: str | None, include: frozenset[str]) -> int | None:
-    """The journal's seq that the caller has seen with these parts."""
+def validators(seq: int, marks: Iterable[str] = ()) -> dict[str, str]:
+    """The headers of what is known of a run after event `seq`."""
+    return {"ETag": _tag(seq, marks), "Cache-Control": "private, no-cache"}
+
+
+def _tag(seq: int, marks: Iterable[str]) -> str:
+    return f'"{".".join([str(seq), *marks])}"'
+
+
+def known_seq(if_none_match: str | None, marks: Sequence[str] = ()) -> int | None:
+    """The journal's seq that the caller has seen with these marks."""
     for tag in tags_of(if_none_match):
         match = _SEQ_TAG.match(tag)
-        if match is not None and tag == _tag(int(match[1]), include):
+        if match is not None and tag == _tag(int(match[1]), marks):
             return int(match[1])
     return None
 

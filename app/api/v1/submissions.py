@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.auth import CanSubmitRuns
-from app.api.bodies import located
+from app.api.bodies import located, placed
 from app.api.flat import FlatRoute
 from app.api.responses import REPLAYED, answer_response, problems, success
 from app.api.services import ApiServices, Services
@@ -18,17 +18,20 @@ from app.api.terms import TERMS_PARAMETERS, SubmissionTerms, Terms, idempotency_
 from app.api.v1 import examples
 from app.api.v1.parameters import WorkflowPath
 from app.api.v1.rendering import JSON, render_accepted, render_run, run_path
-from app.api.v1.schemas.runs import Run, RunAccepted, RunWorkflow, SubmitRun
+from app.api.v1.schemas.runs import Run, RunAccepted, RunWorkflow, SubmissionOptions, SubmitRun
 from app.ports.errors import DefinitionInvalid, InputsInvalid
 from app.ports.runs import RunRow
 from app.services.idempotency import Answer
 from app.services.principal import Principal
 from app.services.runs import Accepted, RunRequest
 from app.services.views import RunView
+from app.services.webhook_errors import WebhookRejected
+from app.services.webhook_rules import RunWebhook
 
 RETRY_AFTER: Final = "1"
 """Seconds after which to look for the end of a run."""
-_ACCEPTED: Final = ("Location", "Retry-After", REPLAYED)
+ACCEPTED_HEADERS: Final = ("Location", "Retry-After", REPLAYED)
+"""Of the answer that a run was accepted."""
 _FINISHED: Final = ("Location", "Preference-Applied", REPLAYED)
 
 
@@ -40,7 +43,7 @@ def submissions_router() -> APIRouter:
         "response_class": Response,
         "openapi_extra": {"parameters": TERMS_PARAMETERS},
         "responses": {
-            202: success("The run is durable", RunAccepted, examples.RUN_ACCEPTED, headers=_ACCEPTED),
+            202: success("The run is durable", RunAccepted, examples.RUN_ACCEPTED, headers=ACCEPTED_HEADERS),
             200: success("It ended while the caller waited", Run, examples.RUN, headers=_FINISHED),
             **problems(400, 403, 404, 409, 413, 415, 422, 429, 503),
         },
@@ -70,6 +73,8 @@ async def _submit_run(
         labels=body.labels,
         priority=body.priority,
         timeout_seconds=body.timeout_seconds,
+        webhook=_webhook(body),
+        budget=body.budget.given() if body.budget else None,
     )
     return await _submit(request, services, principal, terms, wanted)
 
@@ -94,6 +99,8 @@ async def _run_workflow(
         labels=body.labels,
         priority=body.priority,
         timeout_seconds=body.timeout_seconds,
+        webhook=_webhook(body),
+        budget=body.budget.given() if body.budget else None,
     )
     return await _submit(request, services, principal, terms, wanted)
 
@@ -101,11 +108,15 @@ async def _run_workflow(
 async def _submit(
     request: Request, services: ApiServices, principal: Principal, terms: Terms, wanted: RunRequest
 ) -> Response:
+    if terms.cancel_on_disconnect and terms.wait_seconds is not None:
+        services.runs.require_control()
     key = await idempotency_of(request, terms.key)
     try:
-        accepted = await services.runs.submit(principal, wanted, _accepted_answer, key)
+        accepted = await services.runs.submit(principal, wanted, accepted_answer, key)
     except (DefinitionInvalid, InputsInvalid) as error:
-        raise located(error, await request.body()) from error
+        raise await located(error, await request.body()) from error
+    except WebhookRejected as error:
+        raise WebhookRejected(await placed(error.problems, await request.body())) from error
     if terms.wait_seconds is not None:
         view = await _end_of(request, services, principal, accepted, terms)
         if view is not None:
@@ -118,7 +129,23 @@ async def _submit(
     return answer_response(accepted.answer, replayed=accepted.replayed, media_type=JSON)
 
 
-def _accepted_answer(run: RunRow) -> Answer:
+def _webhook(body: SubmissionOptions) -> RunWebhook | None:
+    match body.webhook:
+        case None:
+            return None
+        case str(url):
+            return RunWebhook(url=url)
+        case it:
+            return RunWebhook(
+                url=it.url,
+                events=tuple(dict.fromkeys(it.events)),
+                secret=it.secret,
+                include_outputs=it.include_outputs,
+            )
+
+
+def accepted_answer(run: RunRow) -> Answer:
+    """The answer to whatever makes a run."""
     headers = {"Location": run_path(run.id), "Retry-After": RETRY_AFTER}
     return Answer(status_code=202, body=render_accepted(run), headers=headers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -18,9 +19,17 @@ from app.api.services import Services
 from app.api.terms import KeyHeader, idempotency_of
 from app.api.v1 import examples
 from app.api.v1.parameters import Cursor, IfMatch, IfNoneMatch, Limit, VersionPath, WorkflowPath
-from app.api.v1.rendering import JSON, render_valid, render_workflow, render_workflows, version_path
+from app.api.v1.rendering import (
+    JSON,
+    render_registered,
+    render_valid,
+    render_workflow,
+    render_workflows,
+    version_path,
+)
 from app.api.v1.runs import next_link
-from app.api.v1.schemas.workflows import ValidWorkflow, Workflow, WorkflowList
+from app.api.v1.schemas.workflows import RegisteredWorkflow, ValidWorkflow, Workflow, WorkflowList
+from app.ports.problems import Problem
 from app.services.idempotency import Answer
 from app.services.views import WorkflowView
 from app.services.workflows import WorkflowPage, entity_tag
@@ -73,9 +82,12 @@ def _add_writing(router: APIRouter) -> None:
         response_class=Response,
         openapi_extra=_DOCUMENT,
         responses={
-            201: success("The version is new", Workflow, examples.WORKFLOW, headers=_REGISTERED),
+            201: success("The version is new", RegisteredWorkflow, examples.REGISTERED, headers=_REGISTERED),
             200: success(
-                "The version existed with this content", Workflow, examples.WORKFLOW, headers=_REGISTERED
+                "The version existed with this content",
+                RegisteredWorkflow,
+                examples.REGISTERED,
+                headers=_REGISTERED,
             ),
             **problems(400, 403, 409, 413, 415, 422, 503),
         },
@@ -145,7 +157,10 @@ async def _register_workflow(
     document: DocumentBody,
     idempotency_key: KeyHeader = None,
 ) -> Response:
-    """Versions are immutable. The same content again changes nothing; another content is a conflict."""
+    """Versions are immutable. The same content again changes nothing; another content is a conflict.
+
+    `warnings` name providers and databases that this service does not have (yet).
+    """
     key = await idempotency_of(request, idempotency_key)
     answer, replayed = await services.workflows.register(
         principal, document.body, document.format, _registered, key
@@ -153,13 +168,13 @@ async def _register_workflow(
     return answer_response(answer, replayed=replayed, media_type=JSON)
 
 
-def _registered(view: WorkflowView, is_new: bool) -> Answer:
+def _registered(warnings: Sequence[Problem], view: WorkflowView, is_new: bool) -> Answer:
     summary = view.summary
     headers = {
         "Location": version_path(summary.name, summary.version),
         "ETag": entity_tag(summary.definition_hash),
     }
-    return Answer(status_code=201 if is_new else 200, body=render_workflow(view), headers=headers)
+    return Answer(status_code=201 if is_new else 200, body=render_registered(view, warnings), headers=headers)
 
 
 async def _validate_workflow(
@@ -169,9 +184,8 @@ async def _validate_workflow(
 
     Nothing is stored, so a repeated request has the same answer and needs no `Idempotency-Key`.
     """
-    return Response(
-        render_valid(await services.workflows.validate(document.body, document.format)), media_type=JSON
-    )
+    workflow, warnings = await services.workflows.validate(document.body, document.format)
+    return Response(render_valid(workflow, warnings), media_type=JSON)
 
 
 async def _delete_workflow(

@@ -9,10 +9,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.v1 import examples
+from app.api.v1.schemas.budgets import RunBudget
+from app.api.v1.schemas.run_webhooks import Webhook
 from app.ports.runs import RunStatus
 
 MAX_PRIORITY = 100
 MAX_LABELS = 64
+MAX_STEP_KEY = 1024
+MAX_PATH = 2048
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600
 
 WORKFLOW_NAME = r"^[A-Za-z0-9]([A-Za-z0-9 ._-]{0,126}[A-Za-z0-9])?$"
@@ -38,7 +42,7 @@ class RequestModel(BaseModel):
 
 
 class RunOptions(RequestModel):
-    """What every submission may say."""
+    """What may be said of every run."""
 
     inputs: Annotated[dict[str, Any], Field(description="Fit the workflow's `inputs` schema")] = {}
     labels: Annotated[Labels, Field(description="For finding the run again")] = {}
@@ -49,9 +53,16 @@ class RunOptions(RequestModel):
     timeout_seconds: Annotated[
         float | None, Field(gt=0, le=MAX_TIMEOUT_SECONDS, description="Bounds the run from its start")
     ] = None
+    budget: Annotated[RunBudget | None, Field(description="Bounds what it may use")] = None
 
 
-class SubmitRun(RunOptions):
+class SubmissionOptions(RunOptions):
+    """What the submission of one run may say."""
+
+    webhook: Webhook = None
+
+
+class SubmitRun(SubmissionOptions):
     """A run of an inline definition or of a registered workflow."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.SUBMIT_NAMED, examples.SUBMIT_INLINE]})
@@ -71,7 +82,7 @@ class SubmitRun(RunOptions):
         return self
 
 
-class RunWorkflow(RunOptions):
+class RunWorkflow(SubmissionOptions):
     """A run of the workflow in the path."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.RUN_WORKFLOW]})
@@ -85,6 +96,41 @@ class CancelRun(RequestModel):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.CANCEL]})
 
     reason: Annotated[str | None, Field(max_length=1000)] = None
+
+
+class PauseRun(RequestModel):
+    """Why a run is paused."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PAUSE]})
+
+    reason: Annotated[str | None, Field(max_length=1000)] = None
+
+
+class RetryRun(RequestModel):
+    """A retry has no options: what is to be different makes it a rerun."""
+
+
+class RerunRun(RequestModel):
+    """What is to be different this time; what is absent stays as it was."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.RERUN]})
+
+    start: Annotated[
+        str | None,
+        Field(
+            alias="from",
+            min_length=1,
+            max_length=MAX_STEP_KEY,
+            description="A step that runs again with all that comes after it: its id, within others "
+            "`<owner>.<id>`",
+        ),
+    ] = None
+    inputs: Annotated[
+        dict[str, Any] | None, Field(description="All of them; fit the workflow's `inputs` schema")
+    ] = None
+    version: Annotated[WorkflowVersion | None, Field(description="Of the registered workflow")] = None
+    labels: Labels | None = None
+    priority: Annotated[int | None, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = None
 
 
 class ResponseModel(BaseModel):
@@ -134,6 +180,23 @@ class StepUsage(ResponseModel):
     output_tokens: int | None
     cached_tokens: int | None
     reasoning_tokens: int | None
+    cost_usd: Annotated[
+        float | None, Field(description="By the prices of that time; null where none was known")
+    ] = None
+
+
+class StepSource(ResponseModel):
+    """Where outputs come from that no call was made for."""
+
+    run_id: Annotated[str | None, Field(description="The run that made the call; null for the cache")]
+    cache: bool
+    saved: Annotated[StepUsage | None, Field(description="What the call was billed that was not repeated")]
+
+
+class Reused(TokenUsage):
+    """Steps whose outputs come from another run or the cache, and the tokens that this saved."""
+
+    steps: int
 
 
 class Attempt(ResponseModel):
@@ -142,7 +205,7 @@ class Attempt(ResponseModel):
     attempt: int
     started_at: datetime
     finished_at: datetime | None
-    outcome: Literal["succeeded", "failed", "timed_out", "lost", "cancelled"] | None
+    outcome: Literal["succeeded", "failed", "timed_out", "lost", "cancelled", "deferred"] | None
     error: RunError | None
 
 
@@ -161,6 +224,7 @@ class Step(ResponseModel):
     recovered: Annotated[bool, Field(description="It failed, and its `on_error` value stands in")]
     error: RunError | None
     usage: StepUsage | None
+    source: Annotated[StepSource | None, Field(description="Set if no call was made")]
     outputs: dict[str, Any] | None = None
     attempts: list[Attempt] | None = None
 
@@ -188,8 +252,14 @@ class Run(RunSummary):
     outputs: Annotated[Any, Field(description="What the run brought; null until it has completed")]
     error: RunError | None
     cancel_reason: str | None
+    pause_reason: str | None
+    wake_at: Annotated[datetime | None, Field(description="When a waiting run goes on by itself")]
     usage: TokenUsage
+    reused: Reused
     steps: list[Step]
+    steps_omitted: Annotated[
+        int, Field(description="Steps within others that are too many to be listed; ask with `under`")
+    ]
 
 
 class RunList(ResponseModel):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from app.api.v1.schemas.problems import ProblemEntry
 from app.api.v1.schemas.runs import ResponseModel
 
 
@@ -47,6 +48,18 @@ class Workflow(WorkflowSummary):
     definition: dict[str, Any]
 
 
+Warnings = Annotated[
+    list[ProblemEntry],
+    Field(description="Names in the document that the service's configuration does not have"),
+]
+
+
+class RegisteredWorkflow(Workflow):
+    """A registered version, and what the service lacks for running it."""
+
+    warnings: Warnings
+
+
 class WorkflowList(ResponseModel):
     """A page of workflows or versions."""
 
@@ -62,3 +75,4 @@ class ValidWorkflow(ResponseModel):
     version: str
     inputs_schema: dict[str, Any] | None
     steps: list[WorkflowStep]
+    warnings: Warnings

@@ -1,0 +1,68 @@
+"""Use cases around pauses: hold a run, and let it go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.engines.engine import Engine
+from app.ports.runs import RunStore
+from app.services.errors import RunNotFound
+from app.services.idempotency import Answer, Idempotency, IdempotencyKey
+from app.services.principal import Principal
+
+
+class PauseService:
+    """Pauses of the runs of a process."""
+
+    def __init__(self, *, runs: RunStore, engine: Engine, idempotency: Idempotency) -> None:
+        self._runs = runs
+        self._engine = engine
+        self._idempotency = idempotency
+
+    async def pause(
+        self,
+        principal: Principal,
+        run_id: str,
+        *,
+        reason: str | None,
+        answer: Answer,
+        key: IdempotencyKey | None = None,
+    ) -> tuple[Answer, bool]:
+        """Start nothing further of a run; `answer`, or the one given before under the key (True).
+
+        Raises `RunNotFound`, `RunEnded`, `NotPossible` if it is paused already, `StandingBy`,
+        `CancelPending`, `HandedOver`, `UnreadableRun`.
+        """
+
+        async def pause() -> Answer:
+            await self._check(principal, run_id)
+            await self._engine.pause(run_id, reason=reason)
+            return answer
+
+        return await self._idempotency.once(principal.tenant, key, pause)
+
+    async def resume(
+        self,
+        principal: Principal,
+        run_id: str,
+        *,
+        answer: Answer,
+        budget: Mapping[str, Any] | None = None,
+        key: IdempotencyKey | None = None,
+    ) -> tuple[Answer, bool]:
+        """Go on with a paused run. Raises as `pause`; `NotPossible` if it is not paused.
+
+        `budget`: fields of `app.dsl.compiled.Budget` that hold from here on.
+        """
+
+        async def resume() -> Answer:
+            await self._check(principal, run_id)
+            await self._engine.resume(run_id, budget=budget)
+            return answer
+
+        return await self._idempotency.once(principal.tenant, key, resume)
+
+    async def _check(self, principal: Principal, run_id: str) -> None:
+        if await self._runs.get(principal.tenant, run_id) is None:
+            raise RunNotFound(run_id)
