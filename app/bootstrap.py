@@ -11,60 +11,60 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import assert_never
 
-import structlog
 from fastapi import FastAPI
-from pydantic import SecretStr
 
 from app.api.app import create_api
+from app.api.assembly import Parts, UseCases
 from app.api.callers import Callers
 from app.api.readiness import readiness_checks
 from app.api.services import ApiServices, Probes
+from app.configuration import delivery_policy, instance_config, redactor, webhook_secret
 from app.dsl.catalog import Catalog
-from app.dsl.policies import PlanDefaults
+from app.engines.account import Accounting
 from app.engines.attempts import AttemptLimits, Attempts
+from app.engines.called_runs import CalledRuns
 from app.engines.decisions import Decisions
 from app.engines.embedded import EmbeddedEngine, EngineLimits
 from app.engines.live import LiveEvents
 from app.engines.observer import RunObserver
 from app.engines.runner import RunnerTools
 from app.engines.slots import Slots
+from app.engines.step_cache import CachedOutcomes
 from app.observability.http_metrics import instrument
 from app.observability.loop_lag import LoopLag
 from app.observability.metrics import Metrics
 from app.observability.recorder import NoMetrics, Recorder
 from app.observability.tracing import Tracer, make_tracer
 from app.ports.clock import Clock
-from app.ports.errors import StoreError
 from app.ports.lock import ExecutorLock
 from app.ports.runs import Store
-from app.providers.echo import EchoConfig
-from app.providers.instances import InstanceConfig, LocalConfig
-from app.providers.openai import OpenAIConfig
+from app.providers.prices import keyless, price_list
 from app.providers.registry import Providers, connect
 from app.providers.transport import Transport
+from app.providers.webhook_http import WebhookHttp
 from app.security.egress import EgressPolicy
-from app.security.redaction import Redactor
-from app.services.definitions import Definitions
-from app.services.idempotency import Idempotency
-from app.services.runs import RunService
-from app.services.workflows import WorkflowService
-from app.settings import EchoSettings, LocalSettings, OpenAISettings, ProviderSettings, Settings
+from app.services.configured import Configured
+from app.services.retention import Retention
+from app.services.schedule_ticker import ScheduleTicker
+from app.services.webhook_delivery import WebhookDispatcher
+from app.services.webhook_rules import WebhookRules
+from app.services.webhook_sender import WebhookSender
+from app.settings import (
+    EMBEDDED_DATABASE,
+    Settings,
+)
 from app.steps.registry import STEP_KINDS
 from app.stores.expiry import KEEP_SECONDS
 from app.stores.file_lock import FileLock
 from app.stores.recent import RecentWorkflows
 from app.stores.sql.sqlite import SqliteStore
 from app.stores.vectors import EmbeddedVectorStore
-from app.templating.limits import RenderLimits
 from app.templating.renderer import Renderer
 
 VECTORS_FILE = "vectors.db"
 MIB = 2**20
-PRUNE_SECONDS = 3600.0
-
-log = structlog.get_logger(__name__)
+DAY_SECONDS = 86_400.0
 
 
 class SystemClock:
@@ -98,13 +98,16 @@ class Service:
     api: ApiServices
     catalog: Catalog
     engine: EmbeddedEngine
+    ticker: ScheduleTicker
+    dispatcher: WebhookDispatcher
     store: Store
     vectors: EmbeddedVectorStore
     providers: Providers
     renderer: Renderer
     lag: LoopLag
     tracer: Tracer
-    clock: Clock
+    retention: Retention
+    cached: CachedOutcomes
     drain_seconds: float
     background: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -114,18 +117,11 @@ class Service:
         await self.vectors.open()
         self.lag.start()
         await self.engine.start()
+        self.ticker.start()
+        self.dispatcher.start()
         # The first call to a provider should not have to load the HTTP client.
         self.background.add(asyncio.create_task(self.providers.warm(), name="warm-providers"))
-        self.background.add(asyncio.create_task(self._prune(), name="prune"))
-
-    async def _prune(self) -> None:
-        """Forget idempotency keys that have expired, now and then."""
-        while True:
-            await asyncio.sleep(PRUNE_SECONDS)
-            try:
-                await self.store.idempotency.prune(self.clock.now() - KEEP_SECONDS)
-            except StoreError:
-                log.warning("prune.failed", exc_info=True)
+        self.background.add(asyncio.create_task(self.retention.run(), name="retention"))
 
     def begin_drain(self) -> None:
         """Turn readiness false and end event streams; runs go on."""
@@ -134,7 +130,9 @@ class Service:
     async def drain(self, grace_seconds: float) -> None:
         """Let runs end for that long and hand the rest over; harmless when done already."""
         self.begin_drain()
-        await self.engine.drain(grace_seconds)
+        await self.ticker.stop()
+        # Together, so that a receiver that hangs takes no time from the runs.
+        await asyncio.gather(self.dispatcher.stop(grace_seconds), self.engine.drain(grace_seconds))
 
     async def close(self) -> None:
         """Release everything, in the order of dependence."""
@@ -142,6 +140,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self.background, return_exceptions=True)
         await self.drain(0.0)
+        await self.cached.close()
         await self.providers.aclose()
         await self.renderer.close()
         self.lag.stop()
@@ -175,15 +174,31 @@ class _Wiring:
         self.vectors = EmbeddedVectorStore(
             settings.data_dir / VECTORS_FILE, cache_bytes=settings.vectors.cache_mib * MIB
         )
+        egress = settings.egress
+        self.policy = EgressPolicy(allow_private=egress.allow_private, allowed_hosts=egress.allowed_hosts)
+        self.guarded = use.guarded or Transport.over_sockets(self.policy)
+        named = settings.all_providers()
+        self.instances = [instance_config(name, config) for name, config in named.items()]
+        self.configured = Configured(
+            providers=frozenset(named), databases=settings.all_databases(), keyless=keyless(self.instances)
+        )
         self.providers = self._providers()
-        self.renderer = Renderer(_render_limits(settings), workers=settings.templates.workers)
-        self.catalog = Catalog(STEP_KINDS, _plan_defaults(settings))
+        self.prices = price_list(self.instances, settings.own_prices())
+        self.accounting = Accounting(prices=self.prices, max_tokens=settings.runs.default_max_tokens)
+        self.renderer = Renderer(settings.templates.limits(), workers=settings.templates.workers)
+        self.catalog = Catalog(STEP_KINDS, settings.runs.plan_defaults())
         self.engine = self._engine()
         self.lag = LoopLag(self.recorder)
+        self.webhook_rules = WebhookRules(policy=self.policy, default_secret=webhook_secret(settings))
+        self.dispatcher = self._dispatcher()
+        self.use_cases = self._use_cases()
+        self.ticker = ScheduleTicker(
+            store=self.store, runs=self.use_cases.runs, engine=self.engine, clock=self.clock
+        )
 
     def service(self) -> Service:
         """All of it behind the API."""
-        api = self._api()
+        api = self.use_cases.behind(self._probes())
         server = self.settings.server
         app = create_api(
             api,
@@ -199,84 +214,117 @@ class _Wiring:
             api=api,
             catalog=self.catalog,
             engine=self.engine,
+            ticker=self.ticker,
+            dispatcher=self.dispatcher,
             store=self.store,
             vectors=self.vectors,
             providers=self.providers,
             renderer=self.renderer,
             lag=self.lag,
             tracer=self.tracer,
-            clock=self.clock,
+            retention=self._retention(),
+            cached=self.cached,
             drain_seconds=self.settings.server.drain_seconds,
         )
         app.state.service = service
         return service
 
+    def _retention(self) -> Retention:
+        days = self.settings.runs.keep_finished_days
+        return Retention(
+            self.store,
+            self.clock,
+            keep_seconds=None if days is None else days * DAY_SECONDS,
+            keep_answers_seconds=KEEP_SECONDS,
+        )
+
     def _providers(self) -> Providers:
-        egress = self.settings.egress
-        configured = self.settings.all_providers().items()
         return connect(
-            [_instance_config(name, config) for name, config in configured],
-            policy=EgressPolicy(allow_private=egress.allow_private, allowed_hosts=egress.allowed_hosts),
-            vectors={"embedded": self.vectors},
+            self.instances,
+            policy=self.policy,
+            vectors={EMBEDDED_DATABASE: self.vectors},
             recorder=self.recorder,
             tracer=self.tracer,
             action_webhook=self.settings.actions.webhook_url,
             transport=self.use.transport,
-            guarded=self.use.guarded,
+            guarded=self.guarded,
         )
 
     def _engine(self) -> EmbeddedEngine:
         runs = self.settings.runs
         live = LiveEvents()
+        called = CalledRuns(self.store, self.catalog, self.clock)
         limits = AttemptLimits(
             default_timeout_seconds=runs.default_timeout_seconds, max_output_bytes=runs.max_output_bytes
         )
+        self.cached = CachedOutcomes(self.store.cache, self.renderer, self.clock, limits, self.recorder)
         return EmbeddedEngine(
             store=self.store,
             catalog=self.catalog,
             tools=RunnerTools(
                 journal=self.store.journal,
-                attempts=Attempts(self.providers, self.renderer, self.clock, limits),
-                decisions=Decisions(self.renderer, self.clock, limits),
+                attempts=Attempts(
+                    self.providers, self.renderer, self.clock, limits, cache=self.cached, prices=self.prices
+                ),
+                decisions=Decisions(self.renderer, self.clock, limits, called),
                 slots=Slots(runs.max_attempts_in_flight),
                 clock=self.clock,
                 observer=RunObserver(self.recorder, self.tracer, live, self.clock),
+                children=called,
+                accounting=self.accounting,
             ),
+            called=called,
             live=live,
             lock=self.use.lock or FileLock(self.settings.data_dir),
             limits=EngineLimits(max_active_runs=runs.max_active, max_pending_runs=runs.max_pending),
         )
 
-    def _api(self) -> ApiServices:
-        closing = asyncio.Event()
-        idempotency = Idempotency(self.store.idempotency, self.clock)
-        definitions = Definitions(self.store.runs, self.catalog)
-        memory = self.settings.server.max_memory_mib
-        return ApiServices(
-            runs=RunService(
+    def _use_cases(self) -> UseCases:
+        return UseCases(
+            Parts(
                 store=self.store,
-                catalog=self.catalog,
                 engine=self.engine,
-                clock=self.clock,
-                idempotency=idempotency,
-                definitions=definitions,
-                closing=closing,
-            ),
-            workflows=WorkflowService(
-                store=self.store,
                 catalog=self.catalog,
+                renderer=self.renderer,
                 clock=self.clock,
-                idempotency=idempotency,
-                definitions=definitions,
+                prices=self.prices,
+                accounting=self.accounting,
+                configured=self.configured,
+                webhook_rules=self.webhook_rules,
+                redactor=redactor(self.settings),
+                schedules_changed=self._schedules_changed,
+                webhooks_changed=self.dispatcher.wake,
+            )
+        )
+
+    def _schedules_changed(self) -> None:
+        """The ticker stands on the use cases, so it is made after them."""
+        self.ticker.wake()
+
+    def _dispatcher(self) -> WebhookDispatcher:
+        policy = delivery_policy(self.settings)
+        return WebhookDispatcher(
+            webhooks=self.store.webhooks,
+            sender=WebhookSender(
+                http=WebhookHttp(self.guarded, self.policy),
+                journal=self.store.journal,
+                clock=self.clock,
+                policy=policy,
+                default_secret=self.webhook_rules.default_secret,
             ),
-            probes=Probes(
-                loop_lag_seconds=self.lag.since_last_tick,
-                checks=readiness_checks(
-                    self.store, self.engine, max_memory_bytes=memory * MIB if memory else None
-                ),
-                exposition=self.metrics.exposition if self.metrics else _no_metrics,
-            ),
-            closing=closing,
+            engine=self.engine,
+            clock=self.clock,
+            recorder=self.recorder,
+            policy=policy,
+        )
+
+    def _probes(self) -> Probes:
+        memory = self.settings.server.max_memory_mib
+        most = memory * MIB if memory else None
+        return Probes(
+            loop_lag_seconds=self.lag.since_last_tick,
+            checks=readiness_checks(self.store, self.engine, max_memory_bytes=most),
+            exposition=self.metrics.exposition if self.metrics else _no_metrics,
         )
 
 
@@ -291,50 +339,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.close()
 
 
-def _instance_config(name: str, config: ProviderSettings) -> InstanceConfig:
-    match config:
-        case OpenAISettings():
-            return OpenAIConfig(
-                name=name,
-                base_url=config.base_url,
-                api_key=config.api_key,
-                organization=config.organization,
-                project=config.project,
-                headers=config.headers,
-                embedding_format=config.embedding_format,
-                timeout_seconds=config.timeout_seconds,
-                max_concurrency=config.max_concurrency,
-            )
-        case EchoSettings():
-            return EchoConfig(name=name, latency_ms=config.latency_ms)
-        case LocalSettings():
-            return LocalConfig(name=name, threads=config.threads, max_concurrency=config.max_concurrency)
-        case _:
-            assert_never(config)
-
-
-def _plan_defaults(settings: Settings) -> PlanDefaults:
-    runs = settings.runs
-    return PlanDefaults(max_concurrency=runs.max_concurrency, step_timeout=runs.default_timeout_seconds)
-
-
 def _no_metrics() -> tuple[bytes, str]:
     return b"# metrics are switched off: telemetry.metrics is false\n", "text/plain; charset=utf-8"
-
-
-def _render_limits(settings: Settings) -> RenderLimits:
-    return RenderLimits(
-        max_output_chars=settings.templates.max_output_chars,
-        timeout_seconds=settings.templates.timeout_seconds,
-        memory_bytes=settings.templates.memory_mib * MIB,
-    )
-
-
-def redactor(settings: Settings) -> Redactor:
-    """Knows every secret of the settings, for logs and spans."""
-    secrets: list[SecretStr] = []
-    for config in settings.all_providers().values():
-        if isinstance(config, OpenAISettings):
-            secrets += config.headers.values()
-            secrets += () if config.api_key is None else (config.api_key,)
-    return Redactor(secret.get_secret_value() for secret in secrets)

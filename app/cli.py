@@ -1,8 +1,8 @@
-"""`llm-orchestrator`: serve | run | validate | demo | settings | openapi.
+"""`llm-orchestrator`: serve | run | validate | test | demo | settings | openapi | schema.
 
-Exit codes: 0 done; 1 a run or the demo did not complete; 2 wrong usage, settings, document or inputs; 3 the
-data directory, the address or the demo's models cannot be used; 130 interrupted. Errors are one line on
-stderr; a document's problems are one line each.
+Exit codes: 0 done; 1 a run or the demo did not complete, or a document differs from a recording; 2 wrong
+usage, settings, document, inputs or recording; 3 the data directory, the address or the demo's models cannot
+be used; 130 interrupted. Errors are one line on stderr; a document's problems are one line each.
 
 Commands import what they need when they run, so that `--help` and `serve` start fast.
 """
@@ -12,14 +12,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
 
 from app.ports.errors import CallError, DefinitionInvalid, InputsInvalid, StoreError
+from app.ports.problems import Problem
 
 if TYPE_CHECKING:
     from app.bootstrap import Service
@@ -54,48 +57,117 @@ def serve(
 
 
 @cli.command()
-def run(
-    file: Annotated[Path, typer.Argument(help="A workflow document (YAML or JSON).")],
+def run(  # noqa: PLR0917  typer makes options of parameters, whatever their kind
+    file: Annotated[Path, typer.Argument(help="A workflow document (YAML or JSON); - reads standard input.")],
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", "-i", help="name=value; JSON values are taken as such, @file reads one."),
     ] = None,
     inputs_json: Annotated[str | None, typer.Option("--inputs", help="All inputs as a JSON object.")] = None,
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", help="A document that its workflow steps call.")
+    ] = None,
+    approve: Annotated[
+        bool | None,
+        typer.Option("--approve/--reject", help="Answer approvals so, instead of asking at the terminal."),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Run a document in this process, with a live table; prints the outputs as JSON."""
-    from app.local_run import local_service, read_inputs, run_document
+    """Run a document in this process, with a live table; prints the outputs as JSON.
+
+    The data directory is used only for the embedded vector database, where the document names it.
+    """
+    from app.local_run import LocalRun, local_service, read_inputs, run_document, stores_vectors
 
     settings = _settings(_given(data_dir=data_dir))
-    _prepare(settings)
     try:
         given = read_inputs(inputs or [], inputs_json)
     except ValueError as error:
         _fail(INVALID, str(error))
-    source = _read(file)
-    service = _built(local_service, settings)
-    completed = _run(run_document(settings, service, source, given), document=str(file))
+    source, name = _read(file)
+    with ExitStack() as stack:
+        if stores_vectors(source):
+            _prepare(settings)
+        else:
+            aside = stack.enter_context(TemporaryDirectory(prefix="llm-orchestrator-"))
+            settings = settings.model_copy(update={"data_dir": Path(aside)})
+        service = _built(local_service, settings)
+        asked = LocalRun(
+            source=source,
+            inputs=given,
+            others=[_read(other)[0] for other in others or ()],
+            answer=None if approve is None else "approve" if approve else "reject",
+        )
+        completed = _run(run_document(settings, service, asked), document=name)
     raise typer.Exit(OK if completed else NOT_COMPLETED)
 
 
 @cli.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="Workflow documents (YAML or JSON).")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Workflow documents (YAML or JSON); - is standard input.")
+    ],
 ) -> None:
-    """Check documents without running them; every problem is listed with line and column."""
+    """Check documents without running them; every problem is listed with line and column.
+
+    Providers and databases that the settings do not have are warnings: they may be configured elsewhere.
+    """
     from app.dsl.catalog import Catalog
+    from app.services.configured import Configured
     from app.steps.registry import STEP_KINDS
 
+    settings = _settings({})
+    configured = Configured(providers=frozenset(settings.all_providers()), databases=settings.all_databases())
     catalog = Catalog(STEP_KINDS)
     invalid = 0
     for file in files:
+        source, name = _read(file)
         try:
-            workflow = catalog.compile(_read(file))
-            typer.echo(f"{file}: valid ({workflow.name} {workflow.version}, {len(workflow.steps)} steps)")
+            workflow = catalog.compile(source)
         except DefinitionInvalid as error:
             invalid += 1
-            _print_problems(str(file), error)
+            _print_problems(name, error.problems)
+        else:
+            _print_problems(name, configured.missing(workflow.document, source), kind="warning: ")
+            typer.echo(f"{name}: valid ({workflow.name} {workflow.version}, {len(workflow.steps)} steps)")
     raise typer.Exit(INVALID if invalid else OK)
+
+
+@cli.command("test")
+def replay(
+    file: Annotated[Path, typer.Argument(help="A workflow document (YAML or JSON); - reads standard input.")],
+    fixtures: Annotated[
+        list[Path], typer.Option("--fixture", "-f", help="A recording; give it once for each.")
+    ],
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the recordings as the document has it now.")
+    ] = False,
+) -> None:
+    """Replay a document on recorded runs, without calling anybody; exit code 1 if anything differs.
+
+    Recordings are exported from finished runs with POST /v1/runs/ID/fixture.
+    """
+    from app.replay import examine, read_recording, report, save
+
+    source, name = _read(file)
+    try:
+        recordings = [read_recording(fixture) for fixture in fixtures]
+    except ValueError as error:
+        _fail(INVALID, str(error))
+    verdicts = _run(examine(source, recordings), document=name)
+    differ = False
+    for fixture, verdict in zip(fixtures, verdicts, strict=True):
+        for line in report(str(fixture), verdict):
+            typer.echo(line)
+        if update and verdict.differences and verdict.renewed is not None:
+            try:
+                save(fixture, verdict.renewed)
+            except ValueError as error:
+                _fail(UNUSABLE, str(error))
+            typer.echo(f"{fixture}: updated")
+        elif verdict.differences:
+            differ = True
+    raise typer.Exit(NOT_COMPLETED if differ else OK)
 
 
 @cli.command()
@@ -117,10 +189,20 @@ def demo(
 
 @cli.command("settings")
 def list_settings() -> None:
-    """List every setting: its environment variable, default and meaning."""
-    from app.settings_table import settings_table
+    """List every setting: its environment variable, value, where that comes from, and meaning."""
+    from app.settings import Settings, environment, sources
+    from app.settings_table import settings_rows, settings_table, unknown_variables
 
-    typer.echo(settings_table())
+    for unknown in unknown_variables(environment()):
+        typer.echo(f"llm-orchestrator: warning: {unknown}", err=True)
+    try:
+        table = settings_table(Settings(), sources(), environment())
+    except ValueError as error:
+        typer.echo(
+            "\n".join(f"{name}  {default or '-'}  {meaning}" for name, default, meaning in settings_rows())
+        )
+        _fail(INVALID, f"settings: {_in_words(error)}; the defaults are listed")
+    typer.echo(table)
 
 
 @cli.command()
@@ -130,6 +212,15 @@ def openapi() -> None:
     from app.bootstrap import build
 
     typer.echo(openapi_json(_built(build, _settings({})).app), nl=False)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of workflow documents, for editors."""
+    from app.dsl.schema import schema_json
+    from app.steps.registry import STEP_KINDS
+
+    typer.echo(schema_json(STEP_KINDS), nl=False)
 
 
 def main() -> None:
@@ -153,15 +244,24 @@ def _settings(given: dict[str, Any]) -> Settings:
         _fail(INVALID, f"settings: {unknown}")
     try:
         return Settings(**given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "there is no such setting; `llm-orchestrator settings` lists all there are"
-        _fail(INVALID, f"settings: {f'{where}: ' if where else ''}{message}")
     except (OSError, ValueError) as error:
-        _fail(INVALID, f"settings: {error}")
+        _fail(INVALID, f"settings: {_in_words(error)}")
+
+
+def _in_words(error: Exception) -> str:
+    """Why settings cannot be used, in one line."""
+    from app.settings_table import nearest_setting
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        near = nearest_setting(first["loc"])
+        meant = f"did you mean {near}?" if near else "`llm-orchestrator settings` lists all there are"
+        message = f"there is no such setting; {meant}"
+    return f"{f'{where}: ' if where else ''}{message}"
 
 
 def _built(build: Callable[[Settings], Service], settings: Settings) -> Service:
@@ -179,9 +279,12 @@ def _prepare(settings: Settings) -> None:
         _fail(UNUSABLE, f"data_dir {str(settings.data_dir)!r} cannot be used: {error.strerror}")
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path) -> tuple[bytes, str]:
+    """A document, and what to call it; `-` stands for standard input."""
+    if str(file) == "-":
+        return sys.stdin.buffer.read(), "<stdin>"
     try:
-        return file.read_bytes()
+        return file.read_bytes(), str(file)
     except OSError as error:
         _fail(INVALID, f"{file}: {error.strerror}")
 
@@ -193,10 +296,10 @@ def _run(work: Coroutine[Any, Any, Any], *, document: str = "document") -> Any:
     try:
         return uvloop.run(work)
     except DefinitionInvalid as error:
-        _print_problems(document, error)
+        _print_problems(document, error.problems)
         raise typer.Exit(INVALID) from None
     except InputsInvalid as error:
-        _print_problems("inputs", error)
+        _print_problems("inputs", error.problems)
         raise typer.Exit(INVALID) from None
     except (StoreError, CallError, OSError) as error:
         _fail(UNUSABLE, str(error))
@@ -204,11 +307,11 @@ def _run(work: Coroutine[Any, Any, Any], *, document: str = "document") -> Any:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _print_problems(where: str, error: DefinitionInvalid | InputsInvalid) -> None:
-    for problem in error.problems:
+def _print_problems(where: str, problems: Iterable[Problem], *, kind: str = "") -> None:
+    for problem in problems:
         place = f":{problem.line}:{problem.column}" if problem.line else ""
         hint = f" ({problem.hint})" if problem.hint else ""
-        typer.echo(f"{where}{place}: {problem.pointer or '/'}: {problem.detail}{hint}", err=True)
+        typer.echo(f"{where}{place}: {kind}{problem.pointer or '/'}: {problem.detail}{hint}", err=True)
 
 
 def _fail(code: int, message: str) -> NoReturn:

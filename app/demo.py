@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.bootstrap import Service, redactor
+from app.bootstrap import Service
+from app.configuration import redactor
 from app.observability.logging import configure_logging
 from app.providers.local.models import LocalModels
 from app.server import listen, serve, url_of

@@ -7,28 +7,40 @@ stdout as JSON, so that the command can be piped.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 from rich.console import Console
 from rich.live import Live
+from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
-from app.bootstrap import Overrides, Service, build, redactor
+from app.bootstrap import Overrides, Service, build
+from app.configuration import redactor
+from app.dsl.loader import load_document
 from app.observability.logging import configure_logging
+from app.ports.errors import DefinitionInvalid, InputsInvalid
+from app.ports.problems import Problem
+from app.services.approvals import Action
+from app.services.errors import AnswerRejected
 from app.services.idempotency import Answer
 from app.services.principal import Principal
 from app.services.runs import Accepted, RunRequest
-from app.services.views import RunView, StepView
-from app.settings import Settings
+from app.services.views import RunView, StepView, WorkflowView
+from app.settings import EMBEDDED_DATABASE, Settings
+from app.steps.kind import is_template
 from app.stores.memory import MemoryStore
 from app.stores.memory_lock import MemoryLock
 
 REFRESH_SECONDS = 0.2
+MOST_APPROVALS = 100
+PRINCIPAL = Principal(tenant="default", subject="command line", roles=frozenset({"admin"}))
 LOG_LEVEL = "error"
 """Failures are in the table; lower lines would cut through it."""
 STYLES = {"completed": "green", "failed": "red", "skipped": "dim", "running": "cyan", "retrying": "yellow"}
@@ -67,44 +79,130 @@ def _value(text: str) -> Any:
         return text
 
 
+def stores_vectors(source: bytes) -> bool:
+    """Whether a document names the embedded vector database, or may at run time."""
+    try:
+        document = load_document(source).value
+    except DefinitionInvalid:
+        return False  # it is refused in a moment, with every problem
+    return any(name == EMBEDDED_DATABASE or is_template(name) for name in _databases(document))
+
+
+def _databases(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict) and "database" in value:
+        yield value["database"]
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _databases(item)
+
+
 def local_service(settings: Settings) -> Service:
     """A service that keeps its runs in memory. Raises `ValueError` for settings that cannot work."""
     return build(settings, Overrides(store=MemoryStore(), lock=MemoryLock()))
 
 
-async def run_document(settings: Settings, service: Service, source: bytes, inputs: dict[str, Any]) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRun:
+    """What to run, and what it needs of its surroundings."""
+
+    source: bytes
+    inputs: dict[str, Any]
+    others: Sequence[bytes] = ()
+    """Documents that its `workflow` steps call."""
+    answer: Action | None = None
+    """How every approval is answered; None: by whoever sits at the terminal."""
+
+
+async def run_document(settings: Settings, service: Service, run: LocalRun) -> bool:
     """Run to the end and close the service; True if the run completed.
 
     Raises `DefinitionInvalid`, `InputsInvalid`, and `CallError` or `StoreError` if the service cannot start.
     """
     writer = configure_logging(redaction=redactor(settings), level=LOG_LEVEL, format="console")
     try:
-        document = dict(service.catalog.compile(source).document)
+        document = dict(service.catalog.compile(run.source).document)
         await service.start()
-        view = await _watch(service, RunRequest(workflow=document, inputs=inputs))
+        for other in run.others:
+            await service.api.workflows.register(PRINCIPAL, other, "auto", _registered)
+        view = await _watch(service, RunRequest(workflow=document, inputs=run.inputs), run.answer)
+    except InputsInvalid as error:
+        raise InputsInvalid([_advised(problem, run.inputs) for problem in error.problems]) from None
     finally:
         await service.close()
         await asyncio.to_thread(writer.close)
     return _report(view)
 
 
-async def _watch(service: Service, request: RunRequest) -> RunView:
-    principal = Principal(tenant="default", subject="command line", roles=frozenset({"admin"}))
+def _advised(problem: Problem, inputs: Mapping[str, Any]) -> Problem:
+    """Whoever writes who=5 means the text "5" where the schema says so."""
+    name = problem.pointer[1:]
+    value = inputs.get(name)
+    if problem.hint or '"string"' not in problem.detail or not isinstance(value, int | float | None):
+        return problem
+    written = orjson.dumps(value).decode()
+    return replace(problem, hint=f"to pass it as text, write --input '{name}=\"{written}\"'")
+
+
+def _registered(warnings: Sequence[Problem], view: WorkflowView, created: bool) -> Answer:
+    return Answer(status_code=201, body=b"")
+
+
+async def _watch(service: Service, request: RunRequest, answer: Action | None) -> RunView:
     runs = service.api.runs
     accepted: Accepted = await runs.submit(
-        principal, request, lambda run: Answer(status_code=202, body=b"", headers={"Location": run.id})
+        PRINCIPAL, request, lambda run: Answer(status_code=202, body=b"", headers={"Location": run.id})
     )
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False) as live:
         while True:
             ended = await runs.wait(accepted, seconds=REFRESH_SECONDS)
-            view = ended or await runs.get(principal, accepted.run.id)
+            view = ended or await runs.get(PRINCIPAL, accepted.run.id)
             live.update(run_table(view), refresh=True)
             if ended is not None:
                 break
+            if view.summary.status == "waiting":
+                await _answer(service, view.summary.id, answer, live)
     if not console.is_terminal:
         console.print()  # only on a terminal does the table end its last line
     return ended
+
+
+async def _answer(service: Service, run_id: str, answer: Action | None, live: Live) -> None:
+    """Answer what a run waits for: as the command says, or as somebody at the terminal does."""
+    approvals = service.api.approvals
+    page = await approvals.list(
+        PRINCIPAL, statuses=frozenset({"pending"}), run_id=run_id, limit=MOST_APPROVALS, cursor=None
+    )
+    for asked in page.items:
+        if answer is None and not sys.stdin.isatty():
+            live.console.print(
+                f"{asked.path} asks: {asked.message}\nnobody is here to answer; run it again with "
+                "--approve or --reject",
+                markup=False,
+            )
+            await service.api.runs.abandon(PRINCIPAL, run_id)
+            return
+        action = answer
+        if action is None:
+            live.stop()
+            question = Text(f"{asked.path} asks: {asked.message} Approve?")
+            approved = await asyncio.to_thread(Confirm.ask, question, console=live.console)
+            action = "approve" if approved else "reject"
+            live.start()
+        try:
+            await approvals.answer(
+                PRINCIPAL,
+                asked.id,
+                action=action,
+                data=None if asked.form is None or action == "reject" else {},
+                receipt=lambda _: Answer(status_code=200, body=b""),
+            )
+        except AnswerRejected as error:
+            live.console.print(
+                f"{asked.path} asks for more than a yes: {error}; "
+                "run the workflow on a service, and answer there"
+            )
+            await service.api.runs.abandon(PRINCIPAL, run_id)
+            return
 
 
 def run_table(view: RunView) -> Table:

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from app.bootstrap import build, redactor
+from app.bootstrap import build
+from app.configuration import redactor
 from app.observability.logging import configure_logging
 from app.settings import Settings, environment
 from app.settings_table import unknown_variable

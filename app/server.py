@@ -20,7 +20,8 @@ from typing import Any
 import structlog
 import uvicorn
 
-from app.bootstrap import Service, redactor
+from app.bootstrap import Service
+from app.configuration import redactor
 from app.observability.logging import configure_logging
 from app.settings import ServerSettings, Settings
 

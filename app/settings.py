@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -25,14 +26,22 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from app.settings_fields import BaseUrl, Headers, HostNames, HttpUrl, Listed, base_url
+from app.dsl.loader import load_document
+from app.dsl.policies import PlanDefaults
+from app.ports.errors import DefinitionInvalid
+from app.ports.prices import Price, per_million
+from app.settings_fields import BaseUrl, Headers, HostNames, HttpUrl, Listed, WebhookSecret, base_url
+from app.templating.limits import RenderLimits
 
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
+EMBEDDED_DATABASE = "embedded"
+"""What documents call the vector database that needs no server."""
 
 
 class Group(BaseModel):
@@ -98,6 +107,16 @@ class RunSettings(Group):
     max_output_bytes: int = Field(
         16 * 1024 * 1024, ge=1024, description="Largest outputs of one step, as JSON."
     )
+    default_max_tokens: int = Field(
+        4096, ge=1, description="In runs with a budget, max_tokens of llm steps that set none."
+    )
+    keep_finished_days: float | None = Field(
+        None, gt=0, description="Days after which a run that ended is deleted; none: it is kept for ever."
+    )
+
+    def plan_defaults(self) -> PlanDefaults:
+        """What holds for documents that do not say otherwise."""
+        return PlanDefaults(max_concurrency=self.max_concurrency, step_timeout=self.default_timeout_seconds)
 
 
 class TemplateSettings(Group):
@@ -107,6 +126,14 @@ class TemplateSettings(Group):
     timeout_seconds: float = Field(2.0, gt=0, description="Time that a render in a worker may take.")
     memory_mib: int = Field(256, ge=32, description="Memory that a render in a worker may take.")
     workers: int = Field(1, ge=1, description="Worker processes for templates that are not plainly linear.")
+
+    def limits(self) -> RenderLimits:
+        """The bounds as the renderer takes them."""
+        return RenderLimits(
+            max_output_chars=self.max_output_chars,
+            timeout_seconds=self.timeout_seconds,
+            memory_bytes=self.memory_mib * 2**20,
+        )
 
 
 class OpenAISettings(Group):
@@ -180,10 +207,58 @@ class EgressSettings(Group):
     )
 
 
+class WebhookSettings(Group):
+    """Telling others of what happens to runs."""
+
+    secret: WebhookSecret | None = Field(
+        None, description="Signs webhooks of runs that bring no secret (whsec_…); none: they have to."
+    )
+    max_attempts: int = Field(8, ge=1, le=50, description="Attempts before a delivery is given up.")
+    retry_seconds: float = Field(
+        5.0, gt=0, le=3600, description="Delay after the first attempt; each one after it is longer."
+    )
+    retry_factor: float = Field(5.0, ge=1, le=100, description="How many times longer.")
+    max_retry_seconds: float = Field(
+        86_400.0, gt=0, le=604_800, description="Longest delay between two attempts."
+    )
+    timeout_seconds: float = Field(15.0, gt=0, le=300, description="Longest that one attempt may take.")
+    concurrency: int = Field(64, ge=1, le=1000, description="Deliveries in hand at once.")
+    concurrency_per_target: int = Field(
+        8, ge=1, description="Of those, to one origin of one tenant; one that fails gets one at a time."
+    )
+    max_output_bytes: int = Field(
+        65_536,
+        ge=0,
+        description="Outputs that are sent along where an endpoint asks for them; larger ones are left out.",
+    )
+    keep_days: float = Field(30.0, gt=0, description="How long the log keeps deliveries that ended.")
+
+
 class VectorSettings(Group):
     """The embedded vector database."""
 
     cache_mib: int = Field(256, ge=1, description="Vectors that it keeps in memory.")
+
+
+class PriceSettings(Group):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0, allow_inf_nan=False, description="Of what is sent.")
+    output: float = Field(0.0, ge=0, allow_inf_nan=False, description="Of answers.")
+    cached_input: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Of what the vendor read from its cache; none: as input."
+    )
+
+
+def _price_name(name: str) -> str:
+    instance, _, model = name.partition("/")
+    if not instance or not model:
+        raise ValueError("write the name as <instance>/<model>, such as openai/gpt-4.1")
+    return name
+
+
+PriceName = Annotated[str, AfterValidator(_price_name)]
+"""`<instance or *>/<model>`, or `<instance>/*`."""
 
 
 class LogSettings(Group):
@@ -229,7 +304,12 @@ class Settings(BaseSettings):
     )
     actions: ActionSettings = ActionSettings()
     egress: EgressSettings = EgressSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     vectors: VectorSettings = VectorSettings()
+    prices: dict[PriceName, PriceSettings] = Field(
+        default_factory=dict,
+        description="Prices by instance/model, as a JSON object; they go before the shipped list prices.",
+    )
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -255,6 +335,17 @@ class Settings(BaseSettings):
             providers["openai"] = _from_vendor_variables(openai)
         return providers
 
+    def own_prices(self) -> dict[str, Price]:
+        """What the operator pays, by the names of `prices`."""
+        return {
+            name: Price(rate=per_million(input=it.input, output=it.output, cached_input=it.cached_input))
+            for name, it in self.prices.items()
+        }
+
+    def all_databases(self) -> frozenset[str]:
+        """Names of the vector databases."""
+        return frozenset({EMBEDDED_DATABASE})
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -271,21 +362,35 @@ class Settings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, _from_file(Path(path)))
 
 
+def sources() -> Sequence[tuple[str, Mapping[str, Any]]]:
+    """What the environment and the file say, in groups; the first that names a value wins.
+
+    Nothing of it is checked against the settings. Raises `ValueError` with what to do.
+    """
+    path = os.environ.get(CONFIG_VARIABLE)
+    return ("environment", EnvSettingsSource(Settings)()), ("file", _from_file(Path(path)) if path else {})
+
+
 def _from_file(path: Path) -> dict[str, Any]:
     """The settings of a YAML file. Raises `ValueError` with what to do."""
+    named = f"the file {str(path)!r} of {CONFIG_VARIABLE}"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        source = path.read_bytes()
     except OSError as error:
-        raise ValueError(
-            f"the file {str(path)!r} of {CONFIG_VARIABLE} cannot be read: {error.strerror}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        place = f" (line {where.line + 1}, column {where.column + 1})" if where else ""
-        raise ValueError(f"the file {str(path)!r} of {CONFIG_VARIABLE} is not valid YAML{place}") from error
+        raise ValueError(f"{named} cannot be read: {error.strerror}") from error
+    if not any(line.strip() and not line.lstrip().startswith(b"#") for line in source.splitlines()):
+        return {}
+    try:
+        content = load_document(source, format="yaml").value
+    except DefinitionInvalid as error:
+        first = error.problems[0]
+        place = f" (line {first.line}, column {first.column})" if first.line else ""
+        # what stands at a place may be a secret; only what the file calls it is repeated
+        detail = re.sub(r"^'[^']*' is (?=an integer|no number)", "the value is ", first.detail)
+        raise ValueError(f"{named} cannot be used{place}: {detail}; {first.hint}") from None
     if isinstance(content, dict | None):
         return content or {}
-    raise ValueError(f"the file {str(path)!r} of {CONFIG_VARIABLE} must hold groups such as server: {{…}}")
+    raise ValueError(f"{named} must hold groups such as server: {{…}}")
 
 
 def _from_vendor_variables(openai: OpenAISettings) -> OpenAISettings:

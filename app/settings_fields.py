@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from app.providers.json_api import BASE_URL_RULE, is_base_url
+from app.services.webhook_signing import SECRET_RULE, is_secret
 
 HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
@@ -52,6 +53,12 @@ def _host_names(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    if not is_secret(value.get_secret_value()):
+        raise ValueError(SECRET_RULE)
+    return value
+
+
 def _listed(value: Any) -> Any:
     """An environment variable holds a list as `a,b`."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -59,6 +66,7 @@ def _listed(value: Any) -> Any:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 BaseUrl = Annotated[str, AfterValidator(base_url)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Headers = Annotated[dict[str, SecretStr], AfterValidator(_headers)]
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_host_names)]

@@ -1,16 +1,25 @@
-"""The list of settings, made from the models themselves."""
+"""The list of settings, made from the models themselves: what there is, what holds, and who says so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Final
 
-from pydantic import BaseModel
+import orjson
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from app.settings import CONFIG_VARIABLE, EchoSettings, LocalSettings, OpenAISettings, Settings
 
 PREFIX = "ORCHESTRATOR"
+_BEGIN: Final = f"{PREFIX}_"
+MASK: Final = "********"
+WIDEST: Final = 40
+"""Characters of a value before what follows it is no longer aligned."""
+_OF_KUBERNETES: Final = re.compile(r"SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*")
+"""Variables that Kubernetes makes for a service called orchestrator."""
 
 
 def settings_rows() -> list[tuple[str, str, str]]:
@@ -28,15 +37,122 @@ def settings_rows() -> list[tuple[str, str, str]]:
     ]
 
 
-def settings_table() -> str:
-    """One setting a line: variable, default, meaning."""
-    rows = settings_rows()
-    name_width = max(len(name) for name, _, _ in rows)
-    default_width = max(len(default) for _, default, _ in rows)
+def settings_table(
+    settings: Settings,
+    given: Sequence[tuple[str, Mapping[str, Any]]],
+    environment: Mapping[str, str],
+) -> str:
+    """One setting a line: variable, value, where the value comes from, meaning. Secrets are masked.
+
+    `given` is what the sources say (`app.settings.sources`), the first that names a value wins. Settings
+    of provider instances stand there where they are set, and once a vendor for setting more.
+    """
+    rows = list(_effective(settings, given, environment))
+    name_width = max(len(name) for name, *_ in rows)
+    value_width = min(WIDEST, max(len(value) for _, value, *_ in rows))
     return "\n".join(
-        f"{name:<{name_width}}  {default:<{default_width}}  {meaning}".rstrip()
-        for name, default, meaning in rows
+        f"{name:<{name_width}}  {value or '-':<{value_width}}  {source or '-':<11}  {meaning}"
+        for name, value, source, meaning in rows
     )
+
+
+def _effective(
+    settings: Settings,
+    given: Sequence[tuple[str, Mapping[str, Any]]],
+    environment: Mapping[str, str],
+) -> Iterator[tuple[str, str, str, str]]:
+    """Variable, value, source and meaning."""
+    instances = list(_instances(settings, given))
+    for variable, default, meaning in settings_rows():
+        path = variable.removeprefix(f"{PREFIX}_").lower().split("__")
+        if "<" in variable:
+            yield from instances
+            instances.clear()
+            yield variable, default, "", meaning
+        elif path[0] in Settings.model_fields:
+            source = _source(given, path)
+            note = f" (default: {default})" if default and source != "default" else ""
+            yield variable, _shown(_at(settings, path)), source, meaning + note
+        else:
+            value = environment.get(variable)
+            shown = MASK if value and variable.endswith("_KEY") else value
+            yield variable, shown or "", "environment" if value else "default", meaning
+
+
+def _instances(
+    settings: Settings, given: Sequence[tuple[str, Mapping[str, Any]]]
+) -> Iterator[tuple[str, str, str, str]]:
+    """What is set for instances of providers."""
+    for name, config in settings.all_providers().items():
+        for key, field in type(config).model_fields.items():
+            source = _source(given, ["providers", name, key])
+            if source != "default":
+                variable = "__".join((f"{PREFIX}_PROVIDERS", name.upper(), key.upper()))
+                yield variable, _shown(getattr(config, key)), source, field.description or ""
+
+
+def _source(given: Sequence[tuple[str, Mapping[str, Any]]], path: Sequence[str]) -> str:
+    return next((name for name, said in given if _says(said, path)), "default")
+
+
+def _says(said: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if not isinstance(said, Mapping) or name not in said:
+            return False
+        said = said[name]
+    return True
+
+
+def _at(settings: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        settings = getattr(settings, name)
+    return settings
+
+
+def _shown(value: Any) -> str:
+    """A value as a variable would hold it. What follows a `?` in a URL may be a key."""
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, Mapping):
+        return orjson.dumps({name: _shown(item) for name, item in value.items()}).decode() if value else ""
+    if isinstance(value, list | tuple | set | frozenset):
+        return ",".join(_shown(item) for item in value)
+    if isinstance(value, BaseModel):
+        return _shown(dict(value))
+    text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+    return re.sub(r"^(https?://[^?#]*)[?#].*", rf"\1?{MASK}", text)
+
+
+def nearest_setting(path: Sequence[object]) -> str | None:
+    """The setting that was probably meant by a path of keys that leads nowhere."""
+    known = [".".join(name.removeprefix(f"{PREFIX}_").lower().split("__")) for name, *_ in settings_rows()]
+    groups = {name.partition(".")[0] for name in known}
+    near = get_close_matches(".".join(map(str, path)), groups if len(path) == 1 else known, n=1, cutoff=0.7)
+    return near[0] if near else None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """What to do about each variable that begins like a setting and is none.
+
+    Groups are told by their first word; what is wrong within one is an error of the settings themselves.
+    """
+    known = [name.removeprefix(_BEGIN) for name, *_ in settings_rows() if name.startswith(_BEGIN)]
+    found = []
+    for variable, value in sorted(environment.items()):
+        name = variable.upper().removeprefix(_BEGIN)
+        if not variable.upper().startswith(_BEGIN) or name in known:
+            continue
+        if name.partition("__")[0].lower() in Settings.model_fields:
+            continue
+        if _OF_KUBERNETES.fullmatch(name) or value.startswith("tcp://"):
+            continue
+        near = get_close_matches(name, known, n=1)
+        found.append(unknown_variable({variable: value}) or _not_a_setting(variable, near))
+    return found
+
+
+def _not_a_setting(variable: str, near: Sequence[str]) -> str:
+    return f"{variable} is no setting" + (f"; did you mean {_BEGIN}{near[0]}?" if near else "")
 
 
 def unknown_variable(environment: Mapping[str, str]) -> str | None:

@@ -43,12 +43,13 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200", **(variables or {})}
 
 
-def call(*arguments: str | Path, cwd: Path, **variables: str) -> Ended:
-    """Run a command to its end."""
+def call(*arguments: str | Path, cwd: Path, given: str = "", **variables: str) -> Ended:
+    """Run a command to its end; `given` is its standard input."""
     done = subprocess.run(
         command(*arguments),
         cwd=cwd,
         env=environment(variables),
+        input=given,
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -11,7 +11,7 @@ import pytest
 
 from app.settings_table import settings_rows
 from tests.cli.program import SECONDS, call, command, environment
-from tests.cli.test_refusals import HELLO
+from tests.cli.test_refusals import HELLO, SEARCHING
 from tests.service_process import ROOT, ServiceProcess
 
 FAILING = """\
@@ -19,7 +19,7 @@ name: failing
 steps:
   - {id: ask, type: llm, provider: echo, model: "fail:authentication", prompt: hi}
 """
-COMMANDS = ["serve", "run", "validate", "demo", "settings", "openapi"]
+COMMANDS = ["serve", "run", "validate", "test", "demo", "settings", "openapi", "schema"]
 
 
 def document(folder: Path, text: str) -> Path:
@@ -40,7 +40,7 @@ def test_a_run_that_fails_says_which_step_and_why(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_interrupted_ends_with_130(tmp_path: Path) -> None:
-    file = document(tmp_path, HELLO.replace("provider: echo", "provider: slow"))
+    file = document(tmp_path, (HELLO + SEARCHING).replace("provider: echo", "provider: slow"))
     process = subprocess.Popen(
         command("run", file, "-i", "who=Ada"),
         cwd=tmp_path,
@@ -103,9 +103,31 @@ def test_inputs_are_json_where_they_can_be(arguments: list[str], expected: objec
     assert json.loads(ended.out) == {"a": expected}
 
 
-def test_a_run_leaves_no_trace_in_the_journal_of_the_service(tmp_path: Path) -> None:
-    call("run", document(tmp_path, HELLO), "-i", "who=Ada", "--data-dir", tmp_path / "data", cwd=tmp_path)
-    assert not (tmp_path / "data" / "orchestrator.db").exists()
+def test_a_run_leaves_no_trace_where_it_was_started(tmp_path: Path) -> None:
+    file = document(tmp_path, HELLO)
+    ended = call("run", file, "-i", "who=Ada", cwd=tmp_path, TMPDIR=str(tmp_path))
+    assert ended.code == 0
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("database", ["embedded", "'{{ inputs.who }}'"])
+def test_a_run_that_may_use_the_embedded_vector_database_keeps_that_and_nothing_else(
+    tmp_path: Path, database: str
+) -> None:
+    text = HELLO + SEARCHING.replace("embedded", database)
+    ended = call("run", document(tmp_path, text), "-i", "who=embedded", "--data-dir", "data", cwd=tmp_path)
+    assert "s: not_found: " in ended.error_lines[-1]
+    assert {file.name.partition(".db")[0] for file in (tmp_path / "data").iterdir()} == {"vectors"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("run", '"greet": "Hello, Ada!"'), ("validate", "<stdin>: valid (hello 1")]
+)
+def test_a_document_can_come_from_standard_input(name: str, said: str, tmp_path: Path) -> None:
+    arguments = ["-i", "who=Ada"] if name == "run" else []
+    ended = call(name, "-", *arguments, cwd=tmp_path, given=HELLO)
+    assert ended.code == 0
+    assert said in ended.out
 
 
 # --- the others ---------------------------------------------------------------------------------------
@@ -126,11 +148,26 @@ def test_each_command_explains_itself(name: str, tmp_path: Path) -> None:
 
 
 def test_every_shipped_example_is_valid(tmp_path: Path) -> None:
-    files = [file for file in sorted((ROOT / "examples").rglob("*")) if file.suffix in {".yaml", ".json"}]
+    files = [
+        file
+        for file in sorted((ROOT / "examples").rglob("*"))
+        if file.suffix in {".yaml", ".json"} and file.parent.name != "fixtures"
+    ]
     ended = call("validate", *files, cwd=tmp_path)
     assert ended.code == 0
     assert ended.err == ""
     assert len(ended.out.splitlines()) == len(files)
+
+
+def test_validate_warns_of_names_that_the_settings_do_not_have(tmp_path: Path) -> None:
+    file = document(tmp_path, HELLO.replace("provider: echo", "provider: ecko"))
+    warned = call("validate", file, cwd=tmp_path)
+    assert (warned.code, warned.out) == (0, f"{file}: valid (hello 1, 1 steps)\n")
+    assert warned.error_lines == [
+        f"{file}:4:28: warning: /steps/0/provider: provider 'ecko' is not configured (did you mean 'echo'?)"
+    ]
+    configured = call("validate", file, cwd=tmp_path, ORCHESTRATOR_PROVIDERS__ECKO__VENDOR="echo")
+    assert (configured.code, configured.err) == (0, "")
 
 
 def test_settings_lists_every_setting_with_a_meaning(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ inputs: {type: object, required: [who], properties: {who: {type: string}}}
 steps:
   - {id: greet, type: llm, provider: echo, model: any, prompt: "Hello, {{ inputs.who }}!"}
 """
+SEARCHING = (
+    "  - {id: s, type: vector_search, database: embedded, index: kb, query: [1], depends_on: [greet]}\n"
+)
 WRONG = """\
 name: wrong
 steps:
@@ -51,7 +54,10 @@ def hello(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"ORCHESTRATOR_SERVER__PROT": "1"}, "server.prot: there is no such setting"),
+        (
+            {"ORCHESTRATOR_SERVER__PROT": "1"},
+            "server.prot: there is no such setting; did you mean server.port?",
+        ),
         ({"ORCHESTRATOR_SEVER__PORT": "1"}, "ORCHESTRATOR_SEVER__PORT is no setting"),
         ({"ORCHESTRATOR_PORT": "9000"}, "did you mean ORCHESTRATOR_SERVER__PORT?"),
         ({"ORCHESTRATOR_SERVER_PORT": "9000"}, "did you mean ORCHESTRATOR_SERVER__PORT?"),
@@ -90,8 +96,20 @@ def test_settings_that_cannot_work_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("servr: {port: 1}", "servr: there is no such setting"),
-        ("server: {port: 1", "is not valid YAML (line 1"),
+        ("servr: {port: 1}", "servr: there is no such setting; did you mean server?"),
+        ("server: {prt: 1}", "server.prt: there is no such setting; did you mean server.port?"),
+        ("zzz: {port: 1}", "zzz: there is no such setting; `llm-orchestrator settings` lists"),
+        ("server: {port: 1", "cannot be used (line 2, column 1): not YAML"),
+        (
+            "server: {port: 1}\nserver: {port: 2}",
+            "cannot be used (line 2, column 1): 'server' is given twice; keep",
+        ),
+        ("server:\n  port: 1\n  port: 2", "(line 3, column 3): 'port' is given twice; keep one of the two"),
+        ("a: &x {port: 1}\nserver: *x", "(line 1, column 4): the anchor '&x' is not accepted"),
+        (
+            "providers: {x: {api_key: 98765432109876543210}}",
+            "the value is an integer of more than 64 bits; write",
+        ),
         ("- server", "must hold groups"),
     ],
 )
@@ -148,9 +166,11 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["serve", "run", "demo"])
 def test_a_damaged_vector_database_is_refused_in_one_line(name: str, hello: Path, tmp_path: Path) -> None:
     (tmp_path / "vectors.db").write_text("this is no database, but long enough to be looked at" * 200)
+    searching = tmp_path / "searching.yaml"
+    searching.write_text(hello.read_text() + SEARCHING)
     arguments = {
         "serve": ["--port", "0"],
-        "run": [str(hello), "-i", "who=Ada"],
+        "run": [str(searching), "-i", "who=Ada"],
         "demo": ["--once", "--port", "0"],
     }[name]
     ended = call(
@@ -229,7 +249,9 @@ def test_one_invalid_document_among_valid_ones_fails_the_check(hello: Path, tmp_
         (["--inputs", "[]"], "--inputs must be a JSON object"),
         (["--input", "who=@missing.txt"], "the --input file 'missing.txt' cannot be read: No such file"),
         ([], "inputs: /: 'who' is missing (add 'who')"),
-        (["--input", "who=5"], "inputs: /who: "),
+        (["--input", "who=5"], "(to pass it as text, write --input 'who=\"5\"')"),
+        (["--input", "who=true"], "(to pass it as text, write --input 'who=\"true\"')"),
+        (["--input", "who=[5]"], "inputs: /who: "),
         (["--input", "who=Ada", "--input", "whom=Bob"], "inputs: /whom: "),
     ],
 )

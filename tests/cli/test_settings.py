@@ -1,12 +1,17 @@
-"""What settings become in the parts they are for."""
+"""What settings become in the parts they are for, and what `settings` shows of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from app.bootstrap import _instance_config, build, redactor
+from app.bootstrap import build
+from app.configuration import instance_config, redactor
 from app.providers.openai import OpenAIConfig
 from app.settings import Settings
+from app.settings_table import unknown_variables
+from tests.cli.program import Ended, call
 
 KEY = "gateway-canary-5a1f"
 
@@ -27,7 +32,7 @@ def test_headers_of_an_instance_are_secrets(settings: Settings) -> None:
 
 
 def test_headers_and_embedding_format_reach_the_adapter(settings: Settings) -> None:
-    config = _instance_config("vllm", settings.providers["vllm"])
+    config = instance_config("vllm", settings.providers["vllm"])
     assert isinstance(config, OpenAIConfig)
     assert config.embedding_format == "float"
     ((name, value),) = config.headers.items()
@@ -38,3 +43,97 @@ def test_headers_and_embedding_format_reach_the_adapter(settings: Settings) -> N
 
 def test_the_bound_of_the_vector_cache_reaches_the_store(settings: Settings) -> None:
     assert build(settings).vectors._cache_bytes == 3 * 2**20
+
+
+# --- `settings` ---------------------------------------------------------------------------------------
+
+
+def listed(ended: Ended) -> dict[str, list[str]]:
+    """What stands behind each variable."""
+    return {line.split()[0]: line.split()[1:] for line in ended.out.splitlines()}
+
+
+def test_no_secret_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(f"providers: {{eu: {{api_key: {KEY}, base_url: 'http://h/v1'}}}}")
+    ended = call(
+        "settings",
+        cwd=tmp_path,
+        ORCHESTRATOR_CONFIG="settings.yaml",
+        ORCHESTRATOR_PROVIDERS__VLLM__HEADERS=f'{{"X-Gateway-Key": "{KEY}"}}',
+        ORCHESTRATOR_ACTIONS__WEBHOOK_URL=f"https://hooks.example/x?token={KEY}",
+        OPENAI_API_KEY=KEY,
+    )
+    assert ended.code == 0
+    assert KEY not in ended.out + ended.err
+    rows = listed(ended)
+    assert rows["ORCHESTRATOR_PROVIDERS__EU__API_KEY"][:2] == ["********", "file"]
+    assert rows["ORCHESTRATOR_PROVIDERS__VLLM__HEADERS"][:2] == [
+        '{"X-Gateway-Key":"********"}',
+        "environment",
+    ]
+    assert rows["ORCHESTRATOR_ACTIONS__WEBHOOK_URL"][0] == "https://hooks.example/x?********"
+    assert rows["OPENAI_API_KEY"][:2] == ["********", "environment"]
+
+
+def test_settings_that_cannot_be_used_are_told_and_the_defaults_listed(tmp_path: Path) -> None:
+    ended = call("settings", cwd=tmp_path, ORCHESTRATOR_SERVER__PORT="99999")
+    assert ended.code == 2
+    (line,) = ended.error_lines
+    assert "settings: server.port: " in line
+    assert line.endswith("; the defaults are listed")
+    assert listed(ended)["ORCHESTRATOR_SERVER__PORT"][0] == "8000"
+
+
+def test_settings_shows_what_holds_and_who_says_so(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("server: {port: 9001, allow_open: true}\nruns: {max_active: 7}\n")
+    ended = call(
+        "settings",
+        cwd=tmp_path,
+        ORCHESTRATOR_CONFIG="settings.yaml",
+        ORCHESTRATOR_SERVER__PORT="9002",
+        ORCHESTRATOR_SERVER__ALLOWED_HOSTS="a.example,b.example",
+        orchestrator_log='{"level": "debug"}',
+    )
+    assert (ended.code, ended.err) == (0, "")
+    rows = listed(ended)
+    assert rows["ORCHESTRATOR_CONFIG"][:2] == ["settings.yaml", "environment"]
+    assert rows["ORCHESTRATOR_SERVER__PORT"][:2] == ["9002", "environment"]
+    assert rows["ORCHESTRATOR_SERVER__PORT"][-2:] == ["(default:", "8000)"]
+    assert rows["ORCHESTRATOR_SERVER__ALLOWED_HOSTS"][:2] == ["a.example,b.example", "environment"]
+    assert rows["ORCHESTRATOR_SERVER__ALLOW_OPEN"][:2] == ["true", "file"]
+    assert rows["ORCHESTRATOR_RUNS__MAX_ACTIVE"][:2] == ["7", "file"]
+    assert rows["ORCHESTRATOR_LOG__LEVEL"][:2] == ["debug", "environment"]
+    assert rows["ORCHESTRATOR_LOG__FORMAT"][:2] == ["json", "default"]
+    assert rows["ORCHESTRATOR_SERVER__MAX_MEMORY_MIB"][:2] == ["-", "default"]
+
+
+def test_variables_that_are_no_settings_are_warned_of(tmp_path: Path) -> None:
+    ended = call(
+        "settings",
+        cwd=tmp_path,
+        ORCHESTRATOR_DATADIRECTORY="x",
+        ORCHESTRATOR_SERVER_PORT="1",
+        ORCHESTRATOR_WHATEVER="1",
+    )
+    assert ended.code == 0
+    assert ended.error_lines == [
+        "llm-orchestrator: warning: ORCHESTRATOR_DATADIRECTORY is no setting; "
+        "did you mean ORCHESTRATOR_DATA_DIR?",
+        "llm-orchestrator: warning: ORCHESTRATOR_SERVER_PORT is no setting; "
+        "did you mean ORCHESTRATOR_SERVER__PORT?",
+        "llm-orchestrator: warning: ORCHESTRATOR_WHATEVER is no setting",
+    ]
+    assert listed(ended)["ORCHESTRATOR_SERVER__PORT"][:2] == ["8000", "default"]
+
+
+def test_what_kubernetes_says_of_a_service_is_no_misspelt_setting() -> None:
+    made = {
+        "ORCHESTRATOR_SERVICE_HOST": "10.0.0.1",
+        "ORCHESTRATOR_SERVICE_PORT": "80",
+        "ORCHESTRATOR_SERVICE_PORT_HTTP": "80",
+        "ORCHESTRATOR_PORT": "tcp://10.0.0.1:80",
+        "ORCHESTRATOR_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "ORCHESTRATOR_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert unknown_variables(made) == []
+    assert len(unknown_variables({**made, "ORCHESTRATOR_PORT": "80"})) == 1
