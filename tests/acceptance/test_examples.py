@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import threading
+import json
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from app.providers.local.models import LocalModels
 from tests.acceptance.client import Caller
+from tests.acceptance.web import Web, serving
 from tests.conftest import require_or_skip
 from tests.service_process import ROOT
 from tests.simulator.process import Simulator
@@ -25,34 +24,34 @@ OPENAI = {
 }
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """Serves files, silently."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[str]:
-    """A web server with the JSON that the examples fetch; gives its URL."""
+def web(tmp_path: Path) -> Iterator[Web]:
+    """A web server with the JSON that the examples fetch."""
     (tmp_path / "orders.json").write_text(
         '{"orders": [{"id": 1, "status": "open", "total": 5}, {"id": 2, "status": "paid", "total": 7},'
         ' {"id": 3, "status": "open", "total": 9}]}'
     )
     (tmp_path / "tickets").write_text('[{"id": 1, "priority": "urgent"}, {"id": 2, "priority": "low"}]')
-    Handler.extensions_map = {**Handler.extensions_map, "": "application/json"}
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    (tmp_path / "news.json").write_text(
+        '{"items": [{"title": "Comet seen", "age_hours": 2}, {"title": "Old news", "age_hours": 30}]}'
+    )
+    (tmp_path / "1").write_text(
+        '{"rows": [{"region": "north", "amount": 1}, {"region": "south", "amount": 2}]}'
+    )
+    (tmp_path / "3").write_text('{"rows": [{"region": "north", "amount": 4}]}')
+    with serving(tmp_path) as server:
+        yield server
 
 
-def register(caller: Caller, name: str, *, host: str = "https://api.example.com") -> str:
-    """Register an example, with another host where it names one; gives the name of its workflow."""
+def register(caller: Caller, name: str, **instead: str) -> str:
+    """Register an example; gives the name of its workflow. With other words it is another workflow."""
     text = (EXAMPLES / name).read_text()
-    response = caller.register(text.replace("https://api.example.com", host))
+    if instead:
+        text = text.replace("\nname: ", "\nname: changed-", 1)
+    for old, new in instead.items():
+        assert old in text
+        text = text.replace(old, new)
+    response = caller.register(text)
     assert response.status_code in {200, 201}, response.text
     workflow: str = response.json()["name"]
     return workflow
@@ -68,6 +67,19 @@ def statuses(run: dict[str, Any]) -> dict[str, str]:
     return {step["path"]: step["status"] for step in run["steps"]}
 
 
+def step_of(caller: Caller, run: dict[str, Any], path: str) -> dict[str, Any]:
+    """A step with its outputs."""
+    steps = caller.get(run["id"], include="outputs,attempts")["steps"]
+    found: dict[str, Any] = next(step for step in steps if step["path"] == path)
+    return found
+
+
+def told(vendor: Simulator) -> dict[str, dict[str, Any]]:
+    """The parameters of the actions that reached the operator's webhook, by action."""
+    posted = [json.loads(hook["body"]) for hook in vendor.stats().hooks]
+    return {body["action"]: body["parameters"] for body in posted}
+
+
 def documents() -> list[dict[str, str]]:
     return [
         {"id": file.stem, "text": file.read_text().strip(), "source": file.name}
@@ -76,8 +88,9 @@ def documents() -> list[dict[str, str]]:
 
 
 def test_no_example_is_left_out() -> None:
-    found = {file.relative_to(EXAMPLES).as_posix() for file in EXAMPLES.rglob("*") if file.suffix != ".md"}
-    assert {name for name in found if (EXAMPLES / name).is_file()} == set(COVERED)
+    files = [file for file in EXAMPLES.rglob("*") if file.is_file() and file.parent.name != "fixtures"]
+    found = {file.relative_to(EXAMPLES).as_posix() for file in files if file.suffix != ".md"}
+    assert found == set(COVERED)
 
 
 def moderation(caller: Caller) -> None:
@@ -144,6 +157,103 @@ def semantic_search(caller: Caller) -> None:
     assert len(outputs["sources"]) == 3
 
 
+# --- control flow -------------------------------------------------------------------------------------
+
+
+def ingest_map(caller: Caller) -> None:
+    workflow = register(caller, "ingest_map.yaml")
+    texts = {"long": "A sentence about stars. " * 60, "blank": "   ", "short": "The café opens at nine."}
+    given = [{"id": name, "text": text} for name, text in texts.items()]
+    outputs = completed(caller.run(workflow, {"documents": given}))
+    assert outputs["pieces"] > 2
+    assert [(error["index"], error["path"]) for error in outputs["failed"]] == [(1, "each[1].embed")]
+
+
+def map_reduce(caller: Caller) -> None:
+    name = register(caller, "map_reduce.yaml")
+    run = caller.run(name, {"text": "".join(f"Sentence {number} is here. " for number in range(400))})
+    outputs = completed(run)
+    assert outputs["parts"] == sum(path.endswith(".summarise") for path in statuses(run)) > 3
+    assert outputs["summary"].startswith("1. Sentence 0 is here.")
+    assert "2. " in outputs["summary"]
+
+
+def self_correcting(caller: Caller) -> None:
+    name = register(caller, "self_correcting.yaml")
+    right = '{"title": "Short", "tags": ["a"]}'
+    once = completed(caller.run(name, {"text": right}))
+    assert once == {"answer": {"title": "Short", "tags": ["a"]}, "right": True, "tries": 1}
+    wrong = caller.run(name, {"text": '{"title": "Short", "tags": []}'})
+    assert completed(wrong)["right"] is False
+    assert wrong["outputs"]["tries"] == 3
+    asked = [step_of(caller, wrong, f"tries[{number}].answer") for number in range(2)]
+    words = [step["outputs"]["usage"]["input_tokens"] for step in asked]
+    assert words[1] > words[0], "the second try is told what was wrong with the first"
+
+
+def vote(caller: Caller) -> None:
+    name = register(caller, "vote.yaml")
+    run = caller.run(name, {"text": "Positive.", "models": ["any", "fail:authentication", "any"]})
+    assert completed(run) == {
+        "sentiment": "Positive.",
+        "agreement": 1.0,
+        "ballots": {"first": "Positive.", "second": None, "third": "Positive."},
+    }
+    assert set(statuses(run)) >= {"ballots", "ballots.first", "ballots.second", "ballots.third", "count"}
+
+
+def coordinator(caller: Caller) -> None:
+    name = register(caller, "coordinator.yaml")
+    tasks = [{"role": "lawyer", "task": "Check it."}, {"role": "poet", "task": "Praise it."}]
+    good = caller.run(name, {"goal": json.dumps({"tasks": tasks, "score": 9})})
+    assert completed(good) == {"work": ["Check it.", "Praise it."], "score": 9, "rounds": 1}
+    assert statuses(good)["rounds[0].specialists[1].work"] == "completed"
+    poor = completed(caller.run(name, {"goal": json.dumps({"tasks": tasks, "score": 2})}))
+    assert (poor["score"], poor["rounds"]) == (2, 3)
+
+
+def fallback_budget(caller: Caller) -> None:
+    name = register(caller, "fallback_budget.yaml")
+    first = caller.run(name, {"question": "Why?"})
+    assert completed(first) == {"answer": "Why?", "model": "any", "fell_back": False}
+    assert statuses(first)["second"] == "skipped"
+    second = caller.run(name, {"question": "Why?", "model": "fail:server_error", "second_model": "the other"})
+    assert completed(second) == {"answer": "Why?", "model": "the other", "fell_back": True}
+    assert len(step_of(caller, second, "first")["attempts"]) == 2
+    refused = caller.run(name, {"question": "why " * 1500})
+    assert (refused["error"]["path"], refused["error"]["error_class"]) == ("second", "budget_exceeded")
+
+
+def rerank(caller: Caller) -> None:
+    echo = {"embed_provider": "echo", "embed_model": "any", "index": "handbook-echo"}
+    ingest(caller, **echo)
+    name = register(caller, "rag/rerank.yaml")
+    echo |= {"rerank_provider": "echo", "rerank_model": "any", "provider": "echo", "model": "any"}
+    question = "How often is the mirror of the main telescope cleaned?"
+    run = caller.run(name, {"question": question, **echo})
+    outputs = completed(run)
+    assert outputs["sources"][0] == "mirror-cleaning.md"
+    assert outputs["scores"] == sorted(outputs["scores"], reverse=True)
+    assert len(outputs["sources"]) == 2
+    assert question in outputs["answer"]
+    nothing = caller.run(name, {"question": question, "min_score": 1, **echo})
+    assert completed(nothing)["answer"] == "Nothing is known about that."
+    assert statuses(nothing)["answer"] == "skipped"
+
+
+def upkeep(caller: Caller) -> None:
+    name = register(caller, "rag/upkeep.yaml")
+    replace = {"change": "replace", "document": "manual"}
+    first = completed(caller.run(name, {"customer": "acme", "texts": ["Press it.", "Wait."], **replace}))
+    assert (first["stored"], first["removed"], len(first["found"])) == (2, 0, 1)
+    completed(caller.run(name, {"customer": "other", "texts": ["Pull it."], **replace}))
+    again = completed(caller.run(name, {"customer": "acme", "texts": ["Push it."], **replace}))
+    assert (again["stored"], again["removed"]) == (1, 2)
+    forget = {"customer": "acme", "change": "forget", "ids": [*again["found"], "manual-unknown"]}
+    assert completed(caller.run(name, forget))["removed"] == 1
+    assert completed(caller.run(name, {"customer": "other", "change": "clear"}))["removed"] == 1
+
+
 COVERED: dict[str, Callable[[Caller], None] | None] = {
     "moderation.yaml": moderation,
     "summarise.yaml": summarise,
@@ -153,7 +263,25 @@ COVERED: dict[str, Callable[[Caller], None] | None] = {
     "dialect/notices.yaml": notices,
     "dialect/optional_translation.yaml": optional_translation,
     "dialect/semantic_search.yaml": semantic_search,
+    "ingest_map.yaml": ingest_map,
+    "map_reduce.yaml": map_reduce,
+    "self_correcting.yaml": self_correcting,
+    "vote.yaml": vote,
+    "coordinator.yaml": coordinator,
+    "fallback_budget.yaml": fallback_budget,
+    "rag/rerank.yaml": rerank,
+    "rag/upkeep.yaml": upkeep,
     "etl_http.yaml": None,
+    "etl_pages.yaml": None,
+    "export_csv.yaml": None,
+    "poll_job.yaml": None,
+    "daily_digest.yaml": None,
+    "moderation_router.yaml": None,
+    "approval.yaml": None,
+    "refund_desk.yaml": None,
+    "cached_classification.yaml": None,
+    "reuse/translate.yaml": None,
+    "reuse/newsletter.yaml": None,
     "dialect/reshape.yaml": None,
     "dialect/guarded_answer.yaml": None,
 }
@@ -167,22 +295,20 @@ def test_an_example_does_what_it_says(name: str, caller: Caller) -> None:
     check(caller)
 
 
-def test_the_etl_example_reports_the_open_orders(caller: Caller, files: str, vendor: Simulator) -> None:
+def test_the_etl_example_reports_the_open_orders(caller: Caller, web: Web, vendor: Simulator) -> None:
     name = register(caller, "etl_http.yaml")
-    run = caller.run(name, {"url": f"{files}/orders.json"})
+    run = caller.run(name, {"url": f"{web.url}/orders.json"})
     orders = [{"order": 3, "amount": 9}, {"order": 1, "amount": 5}]
     assert completed(run) == {"count": 2, "orders": orders}
     (hook,) = vendor.stats().hooks
     assert '"action":"open_orders"' in hook["body"]
 
 
-def test_the_reshape_example_merges_what_it_fetched(caller: Caller, files: str) -> None:
-    name = register(caller, "dialect/reshape.yaml", host=files)
+def test_the_reshape_example_merges_what_it_fetched(caller: Caller, web: Web) -> None:
+    name = register(caller, "dialect/reshape.yaml", **{"https://api.example.com": web.url})
     run = caller.run(name, {"team": "support"})
     completed(run)
-    urgent = next(
-        step for step in caller.get(run["id"], include="outputs")["steps"] if step["path"] == "urgent"
-    )
+    urgent = step_of(caller, run, "urgent")
     assert [ticket["id"] for ticket in urgent["outputs"]["result"]] == [1, 1]
 
 
@@ -211,3 +337,183 @@ def test_the_rag_example_answers_from_the_packaged_models(caller: Caller) -> Non
     assert "mirror-cleaning.md" in outputs["sources"]
     assert outputs["answer"].strip()
     assert outputs["usage"]["output_tokens"] > 0
+
+
+# --- control flow, with somebody outside --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdict", "taken", "told_of"),
+    [
+        ("Fine", "fine", {"publish_message"}),
+        ("spam", "spam", {"hide_message", "warn_author"}),
+        ("unsure", "default", {"queue_review"}),
+    ],
+)
+def test_the_router_takes_the_way_that_the_verdict_names(
+    verdict: str, taken: str, told_of: set[str], caller: Caller, vendor: Simulator
+) -> None:
+    name = register(caller, "moderation_router.yaml")
+    run = caller.run(name, {"message": json.dumps({"verdict": verdict})})
+    assert completed(run) == {"verdict": verdict, "taken": taken}
+    assert set(told(vendor)) == told_of
+    assert len(statuses(run)) == 2 + len(told_of), "steps of the other cases never come to be"
+
+
+def asked(caller: Caller, run_id: str) -> dict[str, Any]:
+    """The approval that a run waits for, once it does."""
+    for event in caller.events(run_id, types="step.started"):
+        if "approval_id" in event["data"]:
+            answer = caller.http.get(f"/v1/approvals/{event['data']['approval_id']}").raise_for_status()
+            approval: dict[str, Any] = answer.json()
+            return approval
+    raise AssertionError("the run asked nobody")
+
+
+def test_a_letter_goes_out_as_it_was_approved(caller: Caller, vendor: Simulator) -> None:
+    name = register(caller, "approval.yaml")
+    run_id = caller.submit(name, {"to": "ada@example.com", "about": "See you on Monday."}).json()["id"]
+    approval = asked(caller, run_id)
+    assert "See you on Monday." in approval["message"]
+    assert told(vendor) == {}
+    where = f"/v1/approvals/{approval['id']}"
+    unfit = caller.http.post(where, json={"action": "approve", "data": {"text": 5}})
+    assert (unfit.status_code, unfit.json()["errors"][0]["pointer"]) == (422, "/data/text")
+    caller.http.post(where, json={"action": "approve", "data": {"text": "Tuesday!"}}).raise_for_status()
+    run = caller.until_ended(run_id)
+    assert completed(run) == {"decision": "approve", "by": "local"}
+    sent = {"to": "ada@example.com", "text": "Tuesday!", "approved_by": "local"}
+    assert told(vendor) == {"send_letter": sent}
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_letter_that_nobody_approves_stays_here(silent: bool, caller: Caller, vendor: Simulator) -> None:
+    instead = {"timeout_seconds: 86400": "timeout_seconds: 0.2"} if silent else {}
+    name = register(caller, "approval.yaml", **instead)
+    run_id = caller.submit(name, {"to": "ada@example.com", "about": "Hello."}).json()["id"]
+    if not silent:
+        where = f"/v1/approvals/{asked(caller, run_id)['id']}"
+        answer = {"action": "reject", "data": {"reason": "too early"}}
+        caller.http.post(where, json=answer).raise_for_status()
+    run = caller.until_ended(run_id)
+    assert completed(run) == {"decision": "reject", "by": None if silent else "local"}
+    assert statuses(run)["answer.note"] == "completed"
+    assert "send_letter" not in told(vendor)
+
+
+def test_refunds_are_decided_by_their_amount(caller: Caller, vendor: Simulator) -> None:
+    soon = {"timeout_seconds: 3600": "timeout_seconds: 0.2", "timeout_seconds: 86400": "timeout_seconds: 0.2"}
+    name = register(caller, "refund_desk.yaml", **soon)
+    assert completed(caller.run(name, {"message": "Hello!"})) == {"asked_for": "none", "paid": False}
+    assert told(vendor) == {"send_reply": {"text": "Hello!"}}
+    small = caller.run(name, {"message": "It broke.", "call": {"order": "A1", "amount": 12}})
+    assert completed(small) == {"asked_for": "small", "paid": True}
+    assert told(vendor)["pay_refund"] == {"order": "A1", "amount": 12}
+    large = caller.run(name, {"message": "It broke.", "call": {"order": "B2", "amount": 500}})
+    assert (large["status"], large["error"]["error_class"]) == ("failed", "approval_timeout")
+    assert "nobody answered" in told(vendor)["refund_undecided"]["reason"]
+
+
+def test_a_refund_run_that_would_use_too_much_pauses(caller: Caller) -> None:
+    name = register(caller, "refund_desk.yaml")
+    run_id = caller.submit(name, {"message": "\N{SNOWMAN}" * 8000}).json()["id"]
+    paused = next(event for event in caller.events(run_id) if event["type"] == "run.paused")
+    assert paused["data"] == {"reason": "budget"}
+    assert caller.get(run_id)["status"] == "paused"
+    caller.http.post(f"/v1/runs/{run_id}/cancel").raise_for_status()
+    assert caller.until_ended(run_id)["status"] == "cancelled"
+
+
+def test_a_schedule_runs_the_digest(caller: Caller, vendor: Simulator, web: Web) -> None:
+    name = register(caller, "daily_digest.yaml")
+    schedule = {
+        "name": "morning digest",
+        "workflow": name,
+        "version": "1.0",
+        "inputs": {"url": f"{web.url}/news.json", "audience": "staff"},
+        "cron": "0 7 * * *",
+        "time_zone": "Europe/Berlin",
+    }
+    created = caller.http.post("/v1/schedules", json=schedule)
+    assert created.status_code == 201, created.text
+    where = created.json()["links"]["self"]
+    fired = caller.http.post(f"{where}/trigger").raise_for_status().json()
+    run = caller.until_ended(fired["id"])
+    assert completed(run) == {"items": 1, "digest": "- Comet seen\n"}
+    assert run["labels"]["schedule"] == "morning digest"
+    assert told(vendor) == {"send_digest": {"audience": "staff", "text": "- Comet seen\n"}}
+    assert statuses(run)["finally.trace"] == "completed"
+    assert "on_failure.alarm" not in statuses(run)
+
+
+def test_a_digest_that_cannot_be_made_is_told_to_somebody(
+    caller: Caller, vendor: Simulator, web: Web
+) -> None:
+    name = register(caller, "daily_digest.yaml")
+    run = caller.run(name, {"url": f"{web.url}/nowhere.json"})
+    assert (run["status"], run["error"]["path"]) == ("failed", "fetch")
+    assert told(vendor)["digest_failed"]["step"] == "fetch"
+    assert statuses(run)["finally.trace"] == "completed"
+
+
+def test_a_page_that_is_missing_leaves_a_gap_in_the_totals(
+    caller: Caller, vendor: Simulator, web: Web
+) -> None:
+    name = register(caller, "etl_pages.yaml")
+    run = caller.run(name, {"base_url": web.url, "pages": [1, 2, 3]})
+    totals = [{"key": "north", "value": 5}, {"key": "south", "value": 2}]
+    assert completed(run) == {"totals": totals, "missing": [1]}
+    assert told(vendor) == {"totals_by_region": {"totals": totals}}
+
+
+def test_the_export_gives_its_lock_back(caller: Caller, vendor: Simulator, web: Web) -> None:
+    name = register(caller, "export_csv.yaml")
+    rows = [{"region": "north", "amount": 1.255}, {"region": "south", "amount": 2}]
+    run = caller.run(name, {"url": web.url, "rows": rows})
+    assert completed(run)["status"] == 201
+    lock, report, unlock = web.sent
+    assert (lock["method"], lock["path"]) == ("POST", f"/lock?report=sales&holder={run['id']}")
+    assert (report["method"], report["headers"]["content-type"]) == ("PUT", "text/csv")
+    assert report["body"].splitlines()[0] == "region,amount"
+    assert len(report["body"].splitlines()) == 3
+    assert (unlock["method"], unlock["path"]) == ("DELETE", f"/lock?holder={run['id']}")
+    assert told(vendor) == {"report_delivered": {"report": "sales", "rows": 2}}
+
+
+def test_a_job_is_started_once_and_watched_until_it_is_done(caller: Caller, web: Web) -> None:
+    web.states = ["running", "running", "done"]
+    name = register(caller, "poll_job.yaml")
+    run = caller.run(name, {"url": f"{web.url}/job", "every_seconds": 0.05})
+    assert completed(run) == {"job": {"job": 17}, "looks": 3}
+    (started,) = web.sent
+    assert json.loads(started["body"]) == {"kind": "export"}
+    assert started["headers"]["idempotency-key"]
+
+
+def test_what_was_classified_once_is_not_asked_again(caller: Caller, vendor: Simulator) -> None:
+    name = register(caller, "cached_classification.yaml")
+    vendor.control(texts={"classifier": "refund"})
+    sim = {"provider": "sim", "model": "classifier"}
+    once = caller.run(name, {"tickets": ["Refund please", "Where is it?"], **sim})
+    assert completed(once)["classes"] == ["refund", "refund"]
+    assert once["outputs"]["sizes"] == [{"value": "refund", "count": 2}]
+    assert vendor.stats().calls == 2
+    again = caller.run(name, {"tickets": ["WHERE is it? ", "refund please"], **sim})
+    assert completed(again)["classes"] == ["refund", "refund"]
+    assert vendor.stats().calls == 2
+    assert step_of(caller, again, "each[0].classify")["source"]["cache"] is True
+    changed = caller.run(name, {"tickets": ["Where is it?"], **sim, "model": "another"})
+    assert completed(changed)["classes"] == ["The simulated answer."]
+
+
+def test_a_newsletter_is_made_of_runs_of_another_workflow(caller: Caller) -> None:
+    missing = register(caller, "reuse/newsletter.yaml")
+    failed = caller.run(missing, {"text": "Hello.", "languages": ["French"]})
+    assert failed["error"]["error_class"] == "not_found"
+    translate = register(caller, "reuse/translate.yaml")
+    run = caller.run(missing, {"text": "Hello.", "languages": ["French", "Dutch"]})
+    letters = [{"language": language, "text": "Hello."} for language in ("French", "Dutch")]
+    assert completed(run)["letters"] == letters
+    archive = caller.until_ended(run["outputs"]["archive"])
+    assert (archive["workflow"], archive["parent_run_id"]) == (translate, run["id"])
+    assert completed(archive)["language"] == "Latin"

@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.life import large_map, parked
 from tests.bench.processes import (
     QUESTION,
     Load,
@@ -166,7 +167,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--latency-ms", type=float, default=20.0)
     parser.add_argument("--interleave", type=int, default=5)
-    parser.add_argument("--only", choices=["compare", "thousand", "idle", "observability"])
+    parser.add_argument("--only", choices=["compare", "thousand", "idle", "observability", "map", "parked"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     report: dict[str, Any] = {"python": platform.python_version(), "latency_ms": args.latency_ms}
@@ -179,6 +180,8 @@ def main() -> None:
             "thousand": lambda: thousand(simulator.url, Path(folder)),
             "idle": lambda: idle(simulator.url, Path(folder)),
             "observability": lambda: observability(simulator.url, Path(folder), args),
+            "map": lambda: large_map(simulator.url, Path(folder)),
+            "parked": lambda: parked(simulator.url, Path(folder)),
         }
         for part, measure in parts.items():
             if args.only in {None, part}:

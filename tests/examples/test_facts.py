@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -15,10 +15,13 @@ from app.core import events as e
 from app.observability.metrics import Metrics
 from app.ports.errors import ErrorClass
 from app.services import errors
+from app.services.reasons import REASONS
 from app.services.run_events import EVENT_TYPES
 from app.settings import Settings
 from app.settings_table import settings_rows
-from app.steps.registry import STEP_KINDS
+from app.steps.control import ControlKind
+from app.steps.kind import StepKind
+from app.steps.registry import CONTROL_KINDS, STEP_KINDS
 from app.steps.transforms.registry import TRANSFORMS
 from app.templating.filters import FILTERS
 from app.templating.sandbox import WORKER_FILTERS
@@ -26,10 +29,9 @@ from tests.examples.snippets import DOCUMENTS, ROOT
 
 NONE = "\N{EN DASH}"
 """How tables write that there is no default."""
+KINDS: Mapping[str, StepKind | ControlKind] = {**STEP_KINDS, **CONTROL_KINDS}
 NOT_MET_YET = {"permission_denied"}
 """Nobody is refused for want of a role while nobody is authenticated."""
-RESERVED_EVENTS = {"run.waiting", "run.paused"}
-"""Named by the API for later versions; nothing sends them."""
 
 
 def section(document: str, heading: str) -> str:
@@ -71,7 +73,11 @@ def test_architecture_lists_every_event_with_its_meaning() -> None:
 
 
 def test_the_api_guide_lists_every_event_that_is_sent() -> None:
-    same(names(section("docs/api.md", "## Events")), set(EVENT_TYPES) - RESERVED_EVENTS)
+    same(names(section("docs/api.md", "## Events")), EVENT_TYPES)
+
+
+def test_the_api_guide_lists_every_reason() -> None:
+    same(names(section("docs/api.md", "## Reading a run")), REASONS)
 
 
 def test_the_api_guide_lists_every_operation() -> None:
@@ -83,7 +89,7 @@ def test_the_api_guide_lists_every_operation() -> None:
         if method in {"get", "post", "delete", "put", "patch"}
     ]
     content = (ROOT / "docs/api.md").read_text()
-    same(re.findall(r"^\| `((?:GET|POST|DELETE) [^`]+)` \|", content, re.MULTILINE), operations)
+    same(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) [^`]+)` \|", content, re.MULTILINE), operations)
 
 
 def test_the_api_guide_lists_every_code_that_a_use_case_refuses_with() -> None:
@@ -126,14 +132,14 @@ def test_the_readme_names_settings_and_defaults_that_exist() -> None:
         assert defaults[variable.strip("`")] == ("" if default == NONE else default.strip("`"))
 
 
-@pytest.mark.parametrize("name", STEP_KINDS)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_readme_lists_the_outputs_of_every_kind(name: str) -> None:
     listed = {
         row[0].strip("`"): re.findall(r"`([^`]+)`", row[2])
         for row in rows(section("README.md", "### Step kinds"))
     }
-    same(listed, STEP_KINDS)
-    assert tuple(listed[name]) == STEP_KINDS[name].outputs
+    same(listed, KINDS)
+    assert tuple(listed[name]) == KINDS[name].outputs
 
 
 def test_the_readme_counts_the_transforms() -> None:
@@ -141,7 +147,7 @@ def test_the_readme_counts_the_transforms() -> None:
 
 
 def test_the_language_reference_lists_every_transform() -> None:
-    same(names(section("docs/workflows.md", "### `transform`")), TRANSFORMS)
+    same(names(section("docs/workflows.md", "#### The functions")), TRANSFORMS)
 
 
 def test_the_language_reference_lists_every_filter() -> None:

@@ -7,6 +7,7 @@ that, so that a run without `CRASH_AT` lists all there is.
 | place | before | after |
 |---|---|---|
 | create | the run is handed to the store | the store said it is durable |
+| batch | the runs of a batch are handed to the store | the store said they are durable |
 | commit | a group commit, in the writer's thread | the commit, before the loop hears of it |
 | append | events are handed to the store | the store said they are durable |
 | dispatch | a call goes to the provider | its answer is read |
@@ -91,6 +92,7 @@ def around_store(passages: Passages, store: Store) -> Store:
     session = cast("SqliteStore", store)._writer._session
     watched: tuple[tuple[Any, str, str, Any], ...] = (
         (store.runs, "create", "create", passages.around_waiting),
+        (store.runs, "create_many", "batch", passages.around_waiting),
         (store.journal, "append", "append", passages.around_waiting),
         (session, "commit", "commit", passages.around),
     )
