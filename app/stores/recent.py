@@ -2,7 +2,8 @@
 
 A wrapper around any `WorkflowStore`: every run by name looks its workflow up, and a look-up costs a
 thread's round trip. What this process registers or deletes is seen at once; what another process does on
-the same store is seen after `ttl` seconds at the latest.
+the same store is seen after `ttl` seconds at the latest. In the second half of that time one caller asks
+anew, and the others go on with what is known: a busy service does not ask a hundred times at once.
 """
 
 from __future__ import annotations
@@ -28,16 +29,23 @@ class RecentWorkflows:
         self._monotonic = monotonic
         self._ttl = ttl
         self._rows: dict[Key, tuple[float, WorkflowRow]] = {}
+        self._asked: set[Key] = set()
         self._changes = 0
 
     async def get(self, tenant: str, name: str, version: str | None = None) -> WorkflowRow | None:
         """See `WorkflowStore`. What does not exist is asked for every time."""
         key = (tenant, name, version)
         known = self._rows.get(key)
-        if known is not None and known[0] > self._monotonic():
-            return known[1]
+        if known is not None:
+            left = known[0] - self._monotonic()
+            if left > self._ttl / 2 or (left > 0 and key in self._asked):
+                return known[1]
         changes = self._changes
-        row = await self._inner.get(tenant, name, version)
+        self._asked.add(key)
+        try:
+            row = await self._inner.get(tenant, name, version)
+        finally:
+            self._asked.discard(key)
         if row is not None and changes == self._changes:
             if len(self._rows) >= CAPACITY:
                 self._rows.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from app.ports.runs import Definition, WorkflowRow
@@ -60,6 +62,44 @@ async def test_an_own_registration_and_deletion_are_seen_at_once(store: MemorySt
     assert latest.version == "2"
     await recent.delete("t", "w")
     assert await recent.get("t", "w") is None
+
+
+class SlowStore(MemoryStore):
+    """Look-ups wait for `go`, and are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.reads = 0
+        inner = self.workflows.get
+
+        async def get(tenant: str, name: str, version: str | None = None) -> WorkflowRow | None:
+            self.reads += 1
+            await self.go.wait()
+            return await inner(tenant, name, version)
+
+        self.workflows.get = get  # type: ignore[method-assign]  # the delay is all that this store adds
+
+
+async def test_one_of_many_callers_asks_anew_and_never_later_than_the_time_that_is_promised() -> None:
+    watch, store = Watch(), SlowStore()
+    await store.open()
+    recent = RecentWorkflows(store.workflows, monotonic=watch, ttl=1.0)
+    await recent.register(row("1"), definition("1"))
+    store.go.set()
+    first = await recent.get("t", "w")
+    store.go.clear()
+    watch.now += 0.6
+    asking = asyncio.create_task(recent.get("t", "w"))
+    await asyncio.sleep(0)
+    assert [await recent.get("t", "w") for _ in range(3)] == [first] * 3
+    assert store.reads == 2
+    watch.now += 0.5
+    late = asyncio.create_task(recent.get("t", "w"))
+    await asyncio.sleep(0)
+    assert store.reads == 3
+    store.go.set()
+    assert await asking == await late == first
 
 
 async def test_another_processs_registration_is_seen_when_the_time_is_over(store: MemoryStore) -> None:
