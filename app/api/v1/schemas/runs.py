@@ -109,6 +109,8 @@ class PauseRun(RequestModel):
 class RetryRun(RequestModel):
     """A retry has no options: what is to be different makes it a rerun."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+
 
 class RerunRun(RequestModel):
     """What is to be different this time; what is absent stays as it was."""
