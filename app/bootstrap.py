@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,7 +19,8 @@ from app.api.assembly import Parts, UseCases
 from app.api.callers import Callers
 from app.api.readiness import readiness_checks
 from app.api.services import ApiServices, Probes
-from app.configuration import delivery_policy, instance_config, redactor, webhook_secret
+from app.configuration import database_config, delivery_policy, instance_config, redactor, webhook_secret
+from app.databases import Database, build_database
 from app.dsl.catalog import Catalog
 from app.engines.account import Accounting
 from app.engines.attempts import AttemptLimits, Attempts
@@ -102,6 +103,7 @@ class Service:
     dispatcher: WebhookDispatcher
     store: Store
     vectors: EmbeddedVectorStore
+    databases: Sequence[Database]
     providers: Providers
     renderer: Renderer
     lag: LoopLag
@@ -144,6 +146,8 @@ class Service:
         await self.providers.aclose()
         await self.renderer.close()
         self.lag.stop()
+        for database in self.databases:
+            await database.aclose()
         await self.vectors.close()
         await self.store.close()
         await asyncio.to_thread(self.tracer.close)
@@ -176,12 +180,17 @@ class _Wiring:
         )
         egress = settings.egress
         self.policy = EgressPolicy(allow_private=egress.allow_private, allowed_hosts=egress.allowed_hosts)
+        self.transport = use.transport or Transport.over_sockets()
         self.guarded = use.guarded or Transport.over_sockets(self.policy)
         named = settings.all_providers()
         self.instances = [instance_config(name, config) for name, config in named.items()]
         self.configured = Configured(
             providers=frozenset(named), databases=settings.all_databases(), keyless=keyless(self.instances)
         )
+        self.databases = [
+            build_database(database_config(name, config), self.transport)
+            for name, config in settings.databases.items()
+        ]
         self.providers = self._providers()
         self.prices = price_list(self.instances, settings.own_prices())
         self.accounting = Accounting(prices=self.prices, max_tokens=settings.runs.default_max_tokens)
@@ -218,6 +227,7 @@ class _Wiring:
             dispatcher=self.dispatcher,
             store=self.store,
             vectors=self.vectors,
+            databases=self.databases,
             providers=self.providers,
             renderer=self.renderer,
             lag=self.lag,
@@ -242,11 +252,11 @@ class _Wiring:
         return connect(
             self.instances,
             policy=self.policy,
-            vectors={EMBEDDED_DATABASE: self.vectors},
+            vectors={EMBEDDED_DATABASE: self.vectors, **{it.name: it.store for it in self.databases}},
             recorder=self.recorder,
             tracer=self.tracer,
             action_webhook=self.settings.actions.webhook_url,
-            transport=self.use.transport,
+            transport=self.transport,
             guarded=self.guarded,
         )
 

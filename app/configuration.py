@@ -6,39 +6,60 @@ adapters of them.
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, Final, Protocol, TypeVar, cast
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from app.providers.echo import EchoConfig
 from app.providers.instances import InstanceConfig, LocalConfig
 from app.providers.openai import OpenAIConfig
 from app.security.redaction import Redactor
 from app.services.webhook_decisions import DAY, DeliveryPolicy
-from app.settings import EchoSettings, LocalSettings, OpenAISettings, ProviderSettings, Settings
+from app.settings import Settings
+from app.settings_providers import (
+    DatabaseSettings,
+    EchoSettings,
+    LocalSettings,
+    OpenAISettings,
+    ProviderSettings,
+)
+
+T = TypeVar("T")
 
 
-def instance_config(name: str, config: ProviderSettings) -> InstanceConfig:
+class DatabaseConfig(Protocol):
+    """What every vendor's config has."""
+
+    @property
+    def name(self) -> str:
+        """What workflows call the database."""
+        ...
+
+
+INSTANCES: Final[Mapping[type[BaseModel], type[InstanceConfig]]] = {
+    OpenAISettings: OpenAIConfig,
+    EchoSettings: EchoConfig,
+    LocalSettings: LocalConfig,
+}
+DATABASES: Final[Mapping[type[BaseModel], type[DatabaseConfig]]] = {}
+
+
+def instance_config(name: str, settings: ProviderSettings) -> InstanceConfig:
     """A provider of the settings, by its name there."""
-    match config:
-        case OpenAISettings():
-            return OpenAIConfig(
-                name=name,
-                base_url=config.base_url,
-                api_key=config.api_key,
-                organization=config.organization,
-                project=config.project,
-                headers=config.headers,
-                embedding_format=config.embedding_format,
-                timeout_seconds=config.timeout_seconds,
-                max_concurrency=config.max_concurrency,
-            )
-        case EchoSettings():
-            return EchoConfig(name=name, latency_ms=config.latency_ms)
-        case LocalSettings():
-            return LocalConfig(name=name, threads=config.threads, max_concurrency=config.max_concurrency)
-        case _:
-            assert_never(config)
+    return _config(INSTANCES[type(settings)], name, settings)
+
+
+def database_config(name: str, settings: DatabaseSettings) -> DatabaseConfig:
+    """A vector database of the settings, by its name there."""
+    return _config(DATABASES[type(settings)], name, settings)
+
+
+def _config(made: Callable[..., T], name: str, settings: BaseModel) -> T:
+    """A config takes the settings of its own field names."""
+    known = {field.name for field in fields(cast("type[Any]", made))} & set(type(settings).model_fields)
+    return made(name=name, **{key: getattr(settings, key) for key in known})
 
 
 def delivery_policy(settings: Settings) -> DeliveryPolicy:
@@ -65,11 +86,16 @@ def webhook_secret(settings: Settings) -> str | None:
 
 def redactor(settings: Settings) -> Redactor:
     """Knows every secret of the settings, for logs and spans."""
-    secrets: list[SecretStr] = []
-    for config in settings.all_providers().values():
-        if isinstance(config, OpenAISettings):
-            secrets += config.headers.values()
-            secrets += () if config.api_key is None else (config.api_key,)
+    configured = [*settings.all_providers().values(), *settings.databases.values()]
+    secrets = [secret for config in configured for secret in _secrets(config)]
     if settings.webhooks.secret is not None:
         secrets.append(settings.webhooks.secret)
     return Redactor(secret.get_secret_value() for secret in secrets)
+
+
+def _secrets(config: BaseModel) -> Iterator[SecretStr]:
+    """Those of one instance, however they are called there."""
+    for value in dict(config).values():
+        for held in value.values() if isinstance(value, dict) else (value,):
+            if isinstance(held, SecretStr):
+                yield held

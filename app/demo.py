@@ -25,7 +25,8 @@ from app.configuration import redactor
 from app.observability.logging import configure_logging
 from app.providers.local.models import LocalModels
 from app.server import listen, serve, url_of
-from app.settings import OpenAISettings, Settings
+from app.settings import Settings
+from app.settings_providers import OpenAISettings
 
 QUESTION = "How often is the mirror of the main telescope cleaned?"
 SHOWN, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 3, 130

@@ -16,12 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
     Field,
     SecretStr,
-    Tag,
     model_validator,
 )
 from pydantic_settings import (
@@ -36,18 +32,20 @@ from app.dsl.loader import load_document
 from app.dsl.policies import PlanDefaults
 from app.ports.errors import DefinitionInvalid
 from app.ports.prices import Price, per_million
-from app.settings_fields import BaseUrl, Headers, HostNames, HttpUrl, Listed, WebhookSecret, base_url
+from app.settings_fields import HostNames, HttpUrl, Listed, WebhookSecret, base_url
+from app.settings_providers import (
+    DatabaseSettings,
+    EchoSettings,
+    Group,
+    LocalSettings,
+    OpenAISettings,
+    ProviderSettings,
+)
 from app.templating.limits import RenderLimits
 
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 EMBEDDED_DATABASE = "embedded"
 """What documents call the vector database that needs no server."""
-
-
-class Group(BaseModel):
-    """Base of the groups."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerSettings(Group):
@@ -134,60 +132,6 @@ class TemplateSettings(Group):
             timeout_seconds=self.timeout_seconds,
             memory_bytes=self.memory_mib * 2**20,
         )
-
-
-class OpenAISettings(Group):
-    """An instance of the OpenAI API, or of a server that speaks it."""
-
-    vendor: Literal["openai"] = Field("openai", description="The instance speaks OpenAI's API.")
-    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
-    base_url: BaseUrl = Field("https://api.openai.com/v1", description="Everything before /chat/completions.")
-    organization: str | None = Field(None, description="OpenAI-Organization header.")
-    project: str | None = Field(None, description="OpenAI-Project header.")
-    headers: Headers = Field(
-        default_factory=dict, description="Further headers, as a JSON object; their values count as secrets."
-    )
-    embedding_format: Literal["base64", "float"] = Field(
-        "base64", description="How vectors are asked for; some servers know only float."
-    )
-    max_concurrency: int = Field(256, ge=1, description="Calls to this instance in flight at once.")
-    timeout_seconds: float = Field(120.0, gt=0, description="Longest that one call may take.")
-
-
-class EchoSettings(Group):
-    """Answers with what it was asked; for tests."""
-
-    vendor: Literal["echo"] = Field("echo", description="The instance repeats what it is told.")
-    latency_ms: float = Field(0.0, ge=0, description="Time that an answer takes.")
-
-
-class LocalSettings(Group):
-    """The packaged models of the `local` extra."""
-
-    vendor: Literal["local"] = Field("local", description="The instance runs the packaged models.")
-    threads: int | None = Field(
-        None, ge=1, description="Threads of the LLM process; none: all cores but one, at most four."
-    )
-    max_concurrency: int = Field(2, ge=1, description="Completions in flight at once.")
-
-
-def _vendor(value: Any) -> Any:
-    """The vendor of an instance; most instances speak OpenAI's API, so it need not be named."""
-    if isinstance(value, Mapping):
-        return value.get("vendor", "openai")
-    return getattr(value, "vendor", None)
-
-
-ProviderSettings = Annotated[
-    Annotated[OpenAISettings, Tag("openai")]
-    | Annotated[EchoSettings, Tag("echo")]
-    | Annotated[LocalSettings, Tag("local")],
-    Discriminator(
-        _vendor,
-        custom_error_type="vendor",
-        custom_error_message="vendor must be openai (also for servers that speak its API), echo or local",
-    ),
-]
 
 
 class ActionSettings(Group):
@@ -302,6 +246,9 @@ class Settings(BaseSettings):
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="Model providers by name; adds to openai, local and echo."
     )
+    databases: dict[str, DatabaseSettings] = Field(
+        default_factory=dict, description="Vector databases by name; adds to the embedded one."
+    )
     actions: ActionSettings = ActionSettings()
     egress: EgressSettings = EgressSettings()
     webhooks: WebhookSettings = WebhookSettings()
@@ -321,6 +268,8 @@ class Settings(BaseSettings):
                 "authentication; listen on 127.0.0.1, or set ORCHESTRATOR_SERVER__ALLOW_OPEN=true"
             )
         self.all_providers()
+        if EMBEDDED_DATABASE in self.databases:
+            raise ValueError(f"{EMBEDDED_DATABASE!r} is the built-in vector database; call yours otherwise")
         return self
 
     def all_providers(self) -> dict[str, ProviderSettings]:
@@ -344,7 +293,7 @@ class Settings(BaseSettings):
 
     def all_databases(self) -> frozenset[str]:
         """Names of the vector databases."""
-        return frozenset({EMBEDDED_DATABASE})
+        return frozenset({EMBEDDED_DATABASE, *self.databases})
 
     @classmethod
     def settings_customise_sources(

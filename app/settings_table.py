@@ -11,7 +11,8 @@ import orjson
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from app.settings import CONFIG_VARIABLE, EchoSettings, LocalSettings, OpenAISettings, Settings
+from app.configuration import DATABASES, INSTANCES
+from app.settings import CONFIG_VARIABLE, Settings
 
 PREFIX = "ORCHESTRATOR"
 _BEGIN: Final = f"{PREFIX}_"
@@ -25,11 +26,12 @@ _OF_KUBERNETES: Final = re.compile(r"SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w
 def settings_rows() -> list[tuple[str, str, str]]:
     """Variable, default and meaning of every setting; a default that is none is empty.
 
-    Instances of providers stand there once a vendor, under a name in angle brackets.
+    Instances of providers and databases stand there once a vendor, under a name in angle brackets.
     """
     rows = [(CONFIG_VARIABLE, "", "YAML file with settings."), *_rows(Settings, (PREFIX,))]
-    for model in (OpenAISettings, EchoSettings, LocalSettings):
-        rows += _rows(model, (PREFIX, "_PROVIDERS", f"<{_default(model.model_fields['vendor'])}>"))
+    for group, models in (("_PROVIDERS", INSTANCES), ("_DATABASES", DATABASES)):
+        for model in models:
+            rows += _rows(model, (PREFIX, group, f"<{_default(model.model_fields['vendor'])}>"))
     return [
         *rows,
         ("OPENAI_API_KEY", "", "Key of the default openai instance."),

@@ -149,6 +149,7 @@ class Attempts:
             attempt=this.attempt,
             idempotency_key=f"{run.run_id}:{this.path}",
             timeout_seconds=this.step.timeout or self._limits.default_timeout_seconds,
+            tenant=run.tenant,
         )
         return StepContext(
             call=call,

@@ -27,6 +27,8 @@ class CallContext:
     attempt: int
     idempotency_key: str
     timeout_seconds: float
+    tenant: str = ""
+    """Whose call it is; limits are shared fairly among tenants."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

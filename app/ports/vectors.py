@@ -36,6 +36,15 @@ class VectorHit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hybrid:
+    """A search by words beside the search by vector. `alpha` weighs the vector's part: 1 is the vector
+    alone, 0 the words alone."""
+
+    text: str
+    alpha: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexInfo:
     """What an index holds. `dimensions` is None while it is empty and was never written."""
 
@@ -50,7 +59,11 @@ class VectorStore(Protocol):
 
     Namespaces part an index; `None` is the default namespace. An index comes into being at its first
     upsert, which fixes its dimensions. Searching an index that does not exist is a `PermanentError`
-    of class `not_found`; a vector of another length is one of class `invalid_request`.
+    of class `not_found`; a vector of another length is one of class `invalid_request`, and so is a hybrid
+    search or a filter operator that the database does not have.
+
+    `model` is the embedding model that made the vectors, where the caller knows it. It is for the wrapper
+    that keeps indexes to one model; databases pay no heed to it.
     """
 
     async def search(
@@ -64,12 +77,20 @@ class VectorStore(Protocol):
         include_metadata: bool,
         include_vectors: bool,
         context: CallContext,
+        hybrid: Hybrid | None = None,
+        model: str | None = None,
     ) -> Sequence[VectorHit]:
         """The `top_k` nearest records that pass the filter, best first; ties are broken by id."""
         ...
 
     async def upsert(
-        self, index: str, records: Sequence[VectorRecord], *, namespace: str | None, context: CallContext
+        self,
+        index: str,
+        records: Sequence[VectorRecord],
+        *,
+        namespace: str | None,
+        context: CallContext,
+        model: str | None = None,
     ) -> int:
         """Insert or replace by id, all or none; returns how many records were written."""
         ...

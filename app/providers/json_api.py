@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -23,6 +23,7 @@ LONGEST_QUOTE: Final = 300
 """Characters of a vendor's own message that are passed on."""
 
 
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 BASE_URL_RULE: Final = "must look like https://host/path, without credentials or a query"
 
 
@@ -66,7 +67,7 @@ class Endpoint:
 
 
 class JsonApi:
-    """Posts JSON to one instance."""
+    """Sends JSON to one instance."""
 
     def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
         self.instance = endpoint.instance
@@ -82,21 +83,27 @@ class JsonApi:
             **{name.lower(): value for name, value in endpoint.headers.items()},
         }
 
-    async def post(
-        self, path: str, body: bytes, *, headers: Mapping[str, str], timeout_seconds: float
+    async def request(
+        self,
+        method: Method,
+        path: str,
+        body: bytes | None,
+        *,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
     ) -> HttpResponse:
-        """Post to `base_url + path` and read the whole answer, whatever its status.
+        """Send to `base_url + path` and read the whole answer, whatever its status.
 
         Raises `PermanentError` (too_large) or `TemporaryError` (connection, timeout, server_error).
         """
-        return await self._transport.exchange(self._call(path, body, headers, timeout_seconds))
+        return await self._transport.exchange(self._call(method, path, body, headers, timeout_seconds))
 
     def stream(
         self, path: str, body: bytes, *, headers: Mapping[str, str], timeout_seconds: float
     ) -> AbstractAsyncContextManager[StreamedAnswer]:
         """Post, and read the answer as it arrives; leaving the context aborts what is left of it."""
         wanted = {"accept": "text/event-stream", **headers}
-        return self._transport.stream(self._call(path, body, wanted, timeout_seconds))
+        return self._transport.stream(self._call("POST", path, body, wanted, timeout_seconds))
 
     def quote(self, text: object) -> str:
         """A vendor's own words, fit to be shown: short, on one line and without our credentials."""
@@ -107,12 +114,19 @@ class JsonApi:
                 words = words.replace(secret, "[secret]")
         return words if len(words) <= LONGEST_QUOTE else words[:LONGEST_QUOTE] + "…"
 
-    def _call(self, path: str, body: bytes, headers: Mapping[str, str], timeout_seconds: float) -> Call:
+    def _call(
+        self,
+        method: Method,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+    ) -> Call:
         sent = {**self._headers, **headers}
         for credential in self._endpoint.credentials:
             sent[credential.header.lower()] = credential.prefix + credential.secret.get_secret_value()
         return Call(
-            method="POST",
+            method=method,
             url=self._base + path,
             who=self._who,
             timeout_seconds=min(timeout_seconds, self._endpoint.timeout_seconds),

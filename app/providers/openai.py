@@ -1,6 +1,6 @@
 """OpenAI, and every server that speaks its chat completions and embeddings: maps in, calls, maps out.
 
-`openai_format` and `openai_stream` hold the format, `json_api` the HTTP. Retries, limits, metrics and
+`openai_format` and `openai_stream` hold the format, `vendor_api` the calls. Retries, limits, metrics and
 tracing are not here. OpenAI's own error codes (platform documentation, "Error codes") come first, then
 the status.
 """
@@ -8,28 +8,25 @@ the status.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, ParamSpec, TypeVar
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from app.ports.errors import CallError, ErrorClass, PermanentError, TemporaryError
+from app.ports.errors import ErrorClass, PermanentError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, EmbedRequest, EmbedResult
 from app.providers import openai_format as fmt
-from app.providers.failures import from_status
-from app.providers.json_api import Credential, Endpoint, JsonApi
-from app.providers.openai_format import Malformed
+from app.providers.json_api import Credential, Endpoint
+from app.providers.json_format import VendorError
 from app.providers.openai_stream import Assembly
-from app.providers.sse import EventParser
-from app.providers.transport import StreamedAnswer, Transport
+from app.providers.transport import Transport
+from app.providers.vendor_api import VendorApi
 
 OFFICIAL_HOST: Final = "api.openai.com"
 MAX_BATCH: Final = 2048
-OK: Final = 200
-DONE: Final = b"[DONE]"
 PERMANENT_CODES: Final[Mapping[str, ErrorClass]] = {
     "context_length_exceeded": "context_length",
     "exceed_context_size_error": "context_length",
@@ -46,10 +43,6 @@ PERMANENT_CODES: Final[Mapping[str, ErrorClass]] = {
 _REASONING_MODEL: Final = re.compile(r"(o\d|gpt-[5-9])")
 _CONTEXT_WORDS: Final = re.compile(r"context (length|window|size)", re.IGNORECASE)
 _BAD_REQUEST: Final = 400
-_STATUSES: Final = frozenset(str(status) for status in range(400, 600))
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,40 +74,35 @@ class OpenAI:
         self._embedding_format = config.embedding_format
         self._official = (urlsplit(config.base_url).hostname or "").endswith(OFFICIAL_HOST)
         self._has_key = config.api_key is not None and bool(config.api_key.get_secret_value())
-        self._api = JsonApi(transport, _endpoint(config))
+        self._api = VendorApi(transport, _endpoint(config), read_error=fmt.read_error, classify=classify)
 
     async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
         """See `ChatModel`."""
-        body = self._chat_body(request, stream=False)
-        answer = await self._post("/chat/completions", body, context)
-        return self._read(fmt.read_completion, answer, model=request.model)
+        answer = await self._api.post("/chat/completions", self._chat_body(request, stream=False), context)
+        return self._api.read(fmt.read_completion, answer, model=request.model)
 
     async def stream(
         self, request: ChatRequest, context: CallContext
     ) -> AsyncIterator[ChatDelta | ChatResult]:
         """See `ChatModel`. A server that ignores the wish to stream yields one delta."""
-        body = self._chat_body(request, stream=True)
-        headers = {"idempotency-key": context.idempotency_key}
+        api = self._api
         assembly = Assembly(request.model)
-        async with self._api.stream(
-            "/chat/completions", body, headers=headers, timeout_seconds=context.timeout_seconds
-        ) as answer:
-            if answer.status != OK:
-                raise self._failure(answer.status, answer.headers, await answer.read())
+        body = self._chat_body(request, stream=True)
+        async with api.stream("/chat/completions", body, context) as answer:
             if answer.headers.get("content-type", "").startswith("application/json"):
-                whole = self._success(answer.headers, await answer.read())
-                result = self._read(fmt.read_completion, whole, model=request.model)
+                whole = api.success(answer.headers, await answer.read())
+                result = api.read(fmt.read_completion, whole, model=request.model)
                 yield ChatDelta(text=result.text)
                 yield result
                 return
-            async with aclosing(self._pieces(answer)) as pieces:
+            async with aclosing(api.events(answer)) as pieces:
                 async for piece in pieces:
-                    delta = self._read(assembly.add, piece)
+                    delta = api.read(assembly.add, piece)
                     if delta is not None:
                         yield delta
             await answer.drain()
         if not assembly.complete:
-            raise TemporaryError("connection", f"the stream of instance {self._name!r} ended early")
+            raise api.ended_early()
         yield assembly.result()
 
     async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
@@ -124,29 +112,9 @@ class OpenAI:
             raise PermanentError(
                 "invalid_request", f"instance {self._name!r} takes at most {self.max_batch} texts in one call"
             )
-        body = self._written(fmt.embed_body, request, self._embedding_format)
-        answer = await self._post("/embeddings", body, context)
-        return self._read(fmt.read_embeddings, answer, request)
-
-    async def _post(self, path: str, body: bytes, context: CallContext) -> dict[str, Any]:
-        headers = {"idempotency-key": context.idempotency_key}
-        answer = await self._api.post(path, body, headers=headers, timeout_seconds=context.timeout_seconds)
-        if answer.status != OK:
-            raise self._failure(answer.status, answer.headers, answer.content)
-        return self._success(answer.headers, answer.content)
-
-    async def _pieces(self, answer: StreamedAnswer) -> AsyncGenerator[dict[str, Any], None]:
-        """The JSON objects of an event stream, up to `[DONE]` or its end."""
-        parser = EventParser()
-        async with aclosing(answer.chunks()) as chunks:
-            async for chunk in chunks:
-                for data in parser.feed(chunk):
-                    if data == DONE:
-                        return
-                    yield self._success(answer.headers, data)
-        for data in parser.finish():
-            if data != DONE:
-                yield self._success(answer.headers, data)
+        body = self._api.written(fmt.embed_body, request, self._embedding_format)
+        answer = await self._api.post("/embeddings", body, context)
+        return self._api.read(fmt.read_embeddings, answer, request)
 
     def _chat_body(self, request: ChatRequest, *, stream: bool) -> bytes:
         self._check_key()
@@ -154,7 +122,7 @@ class OpenAI:
         limit_key: Literal["max_tokens", "max_completion_tokens"] = (
             "max_completion_tokens" if reasoning else "max_tokens"
         )
-        return self._written(fmt.chat_body, request, stream=stream, limit_key=limit_key)
+        return self._api.written(fmt.chat_body, request, stream=stream, limit_key=limit_key)
 
     def _check_key(self) -> None:
         """Not to ask where the answer is known."""
@@ -163,43 +131,13 @@ class OpenAI:
                 "authentication", f"instance {self._name!r} has no API key; ask the operator to configure one"
             )
 
-    def _success(self, headers: Mapping[str, str], content: bytes) -> dict[str, Any]:
-        """The object that a 200 carries; some servers put an error into it."""
-        answer = self._read(fmt.load, content)
-        error = fmt.read_error(answer)
-        if error is None:
-            return answer
-        status = int(error.code) if error.code in _STATUSES else 500
-        raise self._failure(status, headers, content)
 
-    def _failure(self, status: int, headers: Mapping[str, str], content: bytes) -> CallError:
-        try:
-            error = fmt.read_error(fmt.load(content))
-        except Malformed:
-            error = None
-        if error is None:
-            return from_status(status, headers, "no reason was given", instance=self._name)
-        said = self._api.quote(error.message)
-        error_class = PERMANENT_CODES.get(error.code) or PERMANENT_CODES.get(error.type)
-        if error_class is None and status == _BAD_REQUEST and _CONTEXT_WORDS.search(error.message):
-            error_class = "context_length"
-        if error_class is None or error_class == "authentication":
-            return from_status(status, headers, said, instance=self._name)
-        message = f"instance {self._name!r} refused the request ({status}): {said}"
-        return PermanentError(error_class, message, status=status)
-
-    def _read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return read(*args, **kwargs)
-        except Malformed as error:
-            message = f"the answer of instance {self._name!r} cannot be used: {error}"
-            raise TemporaryError("invalid_output", message) from None
-
-    def _written(self, write: Callable[P, bytes], *args: P.args, **kwargs: P.kwargs) -> bytes:
-        try:
-            return write(*args, **kwargs)
-        except ValueError as error:
-            raise PermanentError("invalid_request", str(error)) from None
+def classify(status: int, error: VendorError) -> ErrorClass | None:
+    """See `Classify`."""
+    error_class = PERMANENT_CODES.get(error.code) or PERMANENT_CODES.get(error.type)
+    if error_class is None and status == _BAD_REQUEST and _CONTEXT_WORDS.search(error.message):
+        return "context_length"
+    return error_class
 
 
 def _endpoint(config: OpenAIConfig) -> Endpoint:

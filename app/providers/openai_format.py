@@ -11,13 +11,11 @@ import base64
 import binascii
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-import orjson
-
 from app.ports.models import ChatRequest, ChatResult, EmbedRequest, EmbedResult, FinishReason, Message, Usage
+from app.providers.json_format import Malformed, VendorError, count, dump, objects
 
 FINISH_REASONS: Final[Mapping[object, FinishReason]] = {
     "stop": "stop",
@@ -33,19 +31,6 @@ STRICT_KEYWORDS: Final = frozenset(
     | {"properties", "required", "title", "type"}
 )
 """JSON Schema keywords that the strict mode is sure to take."""
-
-
-class Malformed(ValueError):
-    """The answer is not what the format says; the text says how."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VendorError:
-    """What an error body says."""
-
-    code: str
-    type: str
-    message: str
 
 
 def chat_body(
@@ -70,7 +55,7 @@ def chat_body(
     if stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-    return _json(body)
+    return dump(body)
 
 
 def embed_body(request: EmbedRequest, encoding: Literal["base64", "float"]) -> bytes:
@@ -84,18 +69,7 @@ def embed_body(request: EmbedRequest, encoding: Literal["base64", "float"]) -> b
         body["dimensions"] = request.dimensions
     if request.input_type is not None:
         body["input_type"] = request.input_type
-    return _json(body)
-
-
-def load(content: bytes) -> dict[str, Any]:
-    """The JSON object an answer or an event holds."""
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise Malformed(f"it is not JSON ({error.msg})") from None
-    if not isinstance(value, dict):
-        raise Malformed("it is not a JSON object")
-    return value
+    return dump(body)
 
 
 def read_completion(answer: Mapping[str, Any], *, model: str) -> ChatResult:
@@ -117,11 +91,6 @@ def read_completion(answer: Mapping[str, Any], *, model: str) -> ChatResult:
 def first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The first choice of a completion or of a piece of one."""
     return next(iter(objects(answer.get("choices"))), None)
-
-
-def objects(value: object) -> list[dict[str, Any]]:
-    """The objects of a list; empty where there is no list."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def read_finish_reason(reason: object) -> FinishReason:
@@ -151,10 +120,10 @@ def read_usage(usage: object) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
-        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        input_tokens=count(usage, "prompt_tokens"),
+        output_tokens=count(usage, "completion_tokens"),
+        cached_tokens=count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=count(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )
 
 
@@ -235,23 +204,3 @@ def _vector(embedding: object) -> list[float]:
             floats.byteswap()
         return floats.tolist()
     raise Malformed("an embedding is neither a list of numbers nor base64")
-
-
-def _count(counts: object, key: str) -> int | None:
-    value = counts.get(key) if isinstance(counts, dict) else None
-    return value if type(value) is int and value >= 0 else None
-
-
-def _json(body: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body, default=_plain)
-    except TypeError as error:
-        raise ValueError(f"the request cannot be written as JSON: {error}") from None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Sequence):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")

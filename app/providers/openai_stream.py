@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.ports.models import ChatDelta, ChatResult
+from app.providers.json_format import Malformed, objects
 from app.providers.openai_format import (
-    Malformed,
     content_text,
     first_choice,
     model_name,
-    objects,
     read_finish_reason,
     read_usage,
 )

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from app.stores.vector_filter import All, AnyOf, Condition, FilterTree, Not, key_of
+from app.ports.vector_filters import All, AnyOf, Condition, FilterTree, Not, key_of
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 

@@ -20,10 +20,10 @@ from typing import Any
 import orjson
 
 from app.ports.errors import PermanentError
+from app.ports.vector_filters import FilterTree, matches, parse_filter
 from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorRecord
 from app.stores.vector_blocks import BLOCK_ROWS, Rows
 from app.stores.vector_file import IndexRow, VectorFile
-from app.stores.vector_filter import FilterTree, matches, parse_filter
 from app.stores.vector_input import check_ids, check_name, check_top_k, from_bytes, invalid, to_batch, to_row
 from app.stores.vector_matrix import ResidentVectors, row_bytes, unit_rows
 

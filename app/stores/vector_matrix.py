@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from app.ports.vector_filters import FilterTree, fields_of
 from app.stores.vector_blocks import BLOCK_ROWS, RowBlocks, Rows
 from app.stores.vector_columns import Column, mask_of
-from app.stores.vector_filter import FilterTree, fields_of
 
 _ID_BYTES: Final = 160
 """What an id costs beside its text: the string, its list and dictionary entries."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext
-from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorRecord
+from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord
 from app.stores.vector_file import VectorFile
 
 if TYPE_CHECKING:
@@ -79,8 +79,14 @@ class EmbeddedVectorStore:
         include_metadata: bool,
         include_vectors: bool,
         context: CallContext,
+        hybrid: Hybrid | None = None,
+        model: str | None = None,
     ) -> Sequence[VectorHit]:
         """See the port. `top_k` is 1 to 10,000; vectors come back as they were stored, in float32."""
+        if hybrid is not None:
+            raise PermanentError(
+                "invalid_request", "the embedded vector store has no hybrid search; leave 'hybrid' out"
+            )
         return await self._in_thread(
             lambda: self._loaded().search(
                 index,
@@ -95,7 +101,13 @@ class EmbeddedVectorStore:
         )
 
     async def upsert(
-        self, index: str, records: Sequence[VectorRecord], *, namespace: str | None, context: CallContext
+        self,
+        index: str,
+        records: Sequence[VectorRecord],
+        *,
+        namespace: str | None,
+        context: CallContext,
+        model: str | None = None,
     ) -> int:
         """See the port. Durable when it returns; after a timeout it may have been stored or not."""
         return await self._in_thread(

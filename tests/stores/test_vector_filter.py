@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.ports.errors import PermanentError
 from app.stores.vector_columns import Column, mask_of
-from app.stores.vector_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_OPERANDS, fields_of, matches, parse_filter
+from app.ports.vector_filters import MAX_CONDITIONS, MAX_DEPTH, MAX_OPERANDS, fields_of, matches, parse_filter
 
 
 def nested(depth: int) -> dict[str, Any]:

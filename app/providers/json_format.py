@@ -1,0 +1,82 @@
+"""What every vendor's JSON has in common: written from our models, read leniently. No I/O, no vendor.
+
+Reading is lenient because many servers speak a format nearly right: what is missing or of another type is
+None or empty. What cannot be understood at all raises `Malformed`, and so does nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+
+class Malformed(ValueError):
+    """The answer is not what the format says; the text says how."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VendorError:
+    """What an error body says."""
+
+    code: str = ""
+    type: str = ""
+    message: str
+
+
+def load(content: bytes) -> dict[str, Any]:
+    """The JSON object an answer or an event holds."""
+    value = load_any(content)
+    if not isinstance(value, dict):
+        raise Malformed("it is not a JSON object")
+    return value
+
+
+def load_any(content: bytes) -> Any:
+    """The JSON value an answer holds."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"it is not JSON ({error.msg})") from None
+
+
+def dump(body: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """A request's body. Raises `ValueError` for what JSON cannot carry."""
+    try:
+        return orjson.dumps(body, default=_plain)
+    except TypeError as error:
+        raise ValueError(f"the request cannot be written as JSON: {error}") from None
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; empty where there is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def count(counts: object, key: str) -> int | None:
+    """A count in an object; None where it is missing or no count."""
+    value = counts.get(key) if isinstance(counts, dict) else None
+    return value if type(value) is int and value >= 0 else None
+
+
+def text(holder: object, key: str) -> str:
+    """A text in an object; empty where it is missing or no text."""
+    value = holder.get(key) if isinstance(holder, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def floats(value: object) -> list[float]:
+    """A vector. Raises `Malformed` for anything that is no list of numbers."""
+    if isinstance(value, list) and value and all(type(number) in (float, int) for number in value):
+        return value
+    raise Malformed("a vector is not a list of numbers")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
