@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -120,6 +120,7 @@ class EmbeddedEngine:
             submit=self._submit_called, cancel=partial(self._control.cancel, reason="its caller ended")
         )
         self._draining = False
+        self._stores = True  # the last run that came could be stored, so the next one may begin meanwhile
         self._work = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -278,10 +279,28 @@ class EmbeddedEngine:
         counted: bool,
     ) -> None:
         """Store a run, tell whoever waits, and drive it: all in one task, which is the engine's own."""
+        traceparent = self._tools.observer.traceparent()
+        driving = self._tools.observer.driving(runner.run, traceparent) if starts else nullcontext()
+        with driving:
+            await self._store_and_drive(
+                submission, runner, accepted, traceparent, starts=starts, counted=counted
+            )
+
+    async def _store_and_drive(
+        self,
+        submission: Submission,
+        runner: Runner,
+        accepted: asyncio.Future[None],
+        traceparent: str | None,
+        *,
+        starts: bool,
+        counted: bool,
+    ) -> None:
         try:
-            await self._create(submission, runner, starts=starts)
+            await self._create(submission, runner, traceparent, starts=starts)
         except BaseException as error:
-            runner.release()
+            await runner.discard()
+            self._stores = False
             if starts:
                 self._fleet.remove(runner)
             else:
@@ -296,6 +315,7 @@ class EmbeddedEngine:
             else:
                 accepted.set_exception(error)
             return
+        self._stores = True
         if not accepted.done():
             accepted.set_result(None)
         if starts:
@@ -307,9 +327,11 @@ class EmbeddedEngine:
             if len(self._fleet) < self._limits.max_active_runs:
                 self._work.set()
 
-    async def _create(self, submission: Submission, runner: Runner, *, starts: bool) -> None:
+    async def _create(
+        self, submission: Submission, runner: Runner, traceparent: str | None, *, starts: bool
+    ) -> None:
         run = submission.run
-        data = submitted_data(submission) | {"traceparent": self._tools.observer.traceparent()}
+        data = submitted_data(submission) | {"traceparent": traceparent}
         facts = [Fact(event=e.RunSubmitted(at=run.created_at), data=data)]
         if starts:
             facts.append(self._uptake.start_fact(submission.timeout_seconds))
@@ -320,6 +342,8 @@ class EmbeddedEngine:
         change = batch.change
         if change is not None and not (change.approvals or change.wakes):
             change = None  # the row says all of it
+        if self._stores:
+            runner.begin()
         await self._store.runs.create(
             row,
             batch.rows,

@@ -59,7 +59,11 @@ class Fleet:
 
     def launch(self, runner: Runner) -> None:
         """Drive a run that was added."""
-        self.spawn(self.drive(runner))
+        self.spawn(self._launched(runner))
+
+    async def _launched(self, runner: Runner) -> None:
+        with self._observer.driving(runner.run, runner.history.traceparent):
+            await self.drive(runner)
 
     def forget(self, run_id: str) -> None:
         """A run is nobody's orphan any more."""
@@ -86,11 +90,10 @@ class Fleet:
         self.closed = True
 
     async def drive(self, runner: Runner) -> None:
-        """Drive a run that was added, in the calling task, until its runner stops."""
+        """Drive a run that was added until its runner stops, in a task that is under `driving`."""
         run_id = runner.run.run_id
         try:
-            with self._observer.driving(runner.run, runner.history.traceparent):
-                await runner.drive()
+            await runner.drive()
             self.stops.pop(run_id, None)
         except Fenced:
             log.warning("run.fenced", run_id=run_id)

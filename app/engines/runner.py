@@ -154,6 +154,23 @@ class Runner:
             for path, attempt in in_flight(self.history.state)
         ]
 
+    def begin(self) -> None:
+        """Start what only reads, while the run is being stored: nobody is told of it before it is.
+
+        If the run cannot be stored, nothing was changed by it; `discard` it then.
+        """
+        held, self._held = self._held, []
+        for command in held:
+            if isinstance(command, c.StartAttempt) and self._may_be_forgotten(command.path):
+                self._start(command)
+            else:
+                self._held.append(command)
+
+    def _may_be_forgotten(self, path: str) -> bool:
+        """Whether an attempt does no harm if nobody ever hears that it was made."""
+        kind = self._data.step(path).kind
+        return self.history.state.steps[path].node.repeatable and getattr(kind, "only_reads", False)
+
     async def drive(self) -> None:
         """Go on until the run has ended or is parked. Raises `Fenced` if another writer owns it now.
 
@@ -174,8 +191,12 @@ class Runner:
                 self._inbox.clear()
                 self.fold(facts)
         finally:
-            await self._hands.abort()
-            self.release()
+            await self.discard()
+
+    async def discard(self) -> None:
+        """Abort what is in flight and let go of the run."""
+        await self._hands.abort()
+        self.release()
 
     async def _news(self) -> None:
         if not self._inbox and self._defect is None and not self.history.state.agenda:

@@ -14,10 +14,11 @@ from app.steps.kind import Scope
 
 
 class BaseKind:
-    """A kind without short forms, without further checks, and harmless to repeat."""
+    """A kind without short forms, without further checks, and harmless to repeat but not to forget."""
 
     expressions: ClassVar[frozenset[str]] = frozenset()
     retried_by_default: ClassVar[bool] = True
+    only_reads: ClassVar[bool] = False
 
     def normalise(self, config: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
         """Nothing to rewrite."""

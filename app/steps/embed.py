@@ -67,6 +67,7 @@ class EmbedKind(BaseKind):
     name: ClassVar[str] = "embed"
     config_model: ClassVar[type[StepConfig]] = EmbedConfig
     outputs: ClassVar[tuple[str, ...]] = ("vector", "model", "usage", "vectors")
+    only_reads: ClassVar[bool] = True
 
     async def execute(self, config: EmbedConfig, context: StepContext) -> StepOutcome:
         """Call the provider once a batch, at most `CONCURRENT_BATCHES` at a time."""

@@ -100,6 +100,8 @@ class StepKind(Protocol):
     """Config keys whose strings are bare expressions (no braces needed), rendered to native values."""
     retried_by_default: ClassVar[bool]
     """Whether failed attempts are tried again when the author says nothing."""
+    only_reads: ClassVar[bool]
+    """Whether an attempt changes nothing outside, so that one of a run that nobody hears of does no harm."""
 
     def normalise(self, config: Mapping[str, Any], scope: Scope) -> Mapping[str, Any]:
         """Rewrite the shorter forms of a document to templates (`inputs: [a]` to `["{{ outputs.a }}"]`)."""

@@ -58,6 +58,7 @@ class RerankKind(BaseKind):
     name: ClassVar[str] = "rerank"
     config_model: ClassVar[type[StepConfig]] = RerankConfig
     outputs: ClassVar[tuple[str, ...]] = ("results", "model", "usage")
+    only_reads: ClassVar[bool] = True
 
     async def execute(self, config: RerankConfig, context: StepContext) -> StepOutcome:
         """Call the provider once."""

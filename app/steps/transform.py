@@ -79,6 +79,7 @@ class TransformKind(BaseKind):
     name: ClassVar[str] = "transform"
     config_model: ClassVar[type[StepConfig]] = TransformConfig
     outputs: ClassVar[tuple[str, ...]] = ("result",)
+    only_reads: ClassVar[bool] = True
     expressions: ClassVar[frozenset[str]] = frozenset({"expression"})
     retried_by_default: ClassVar[bool] = False
 

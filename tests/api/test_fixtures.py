@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
 
 from app.engines.recording import Recording
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext, ChatRequest
+from app.replay import examine
 from tests.api.harness import PROVIDER_SECRET, Api, api, problem
 from tests.api.test_batches import ended
 from tests.engines.harness import llm, workflow
@@ -51,7 +53,8 @@ class TestRefusals:
         async with api(script=never) as service:
             unknown = "/v1/runs/0197d6a0-7c1e-7000-8000-000000000000/fixture"
             problem(await service.client.post(unknown), 404, "run_not_found")
-            accepted = (await service.client.post("/v1/runs", json={"workflow": DOCUMENT})).json()
+            body = {"workflow": DOCUMENT, "inputs": {"mail": MAIL, "list": [1]}}
+            accepted = (await service.client.post("/v1/runs", json=body)).json()
             path = accepted["links"]["self"]
             problem(await service.client.post(f"{path}/fixture"), 409, "run_not_ended")
             await service.client.post(f"{path}/cancel")
@@ -93,6 +96,30 @@ class TestRefusals:
 
 
 class TestRecordings:
+    async def test_who_answered_and_what_it_took_is_replayed_and_other_fallbacks_are_told(self) -> None:
+        def document(*models: str) -> dict[str, Any]:
+            named = [{"provider": "own", "model": model} for model in models]
+            asked = llm("a", fallbacks=named, response_schema={}, on_invalid={"repair_attempts": 1})
+            said = "{{ steps.a.model }} after {{ steps.a.tried[0].model }}, {{ steps.a.repairs }}"
+            return workflow(asked, outputs={"said": said})
+
+        async def script(request: ChatRequest, context: CallContext) -> str:
+            if request.model == "m":
+                raise PermanentError("context_length", f"too long, {PROVIDER_SECRET}")
+            return "{}" if len(request.messages) > 1 else "no JSON"
+
+        async with api(script=script) as service:
+            run = await service.run(document("larger"))
+            recording = await exported(service, run["id"])
+        assert run["outputs"] == {"said": "larger after m, 1"}
+        assert PROVIDER_SECRET not in recording.model_dump_json()
+        assert recording.steps["a"].billing is not None
+        assert len(recording.steps["a"].billing["calls"]) == 2
+        (same,) = await examine(orjson.dumps(document("larger")), [recording])
+        (other,) = await examine(orjson.dumps(document("another")), [recording])
+        assert same.differences == []
+        assert "+    model: another" in other.differences[0].diff
+
     async def test_it_holds_inputs_prompts_answers_and_outputs_in_order(self) -> None:
         async with api(script=greeting) as service:
             run = await service.run(DOCUMENT, inputs={"mail": MAIL})

@@ -9,8 +9,13 @@ from app.ports.errors import StoreUnavailable
 from app.ports.runs import JournalRow, StatusChange
 from app.stores.memory import MemoryStore
 
+OnCreate = Callable[[], Awaitable[None]]
 OnAppend = Callable[[Sequence[JournalRow], StatusChange | None], Awaitable[None]]
 OnRead = Callable[[str], Awaitable[None]]
+
+
+async def _create_freely() -> None:
+    pass
 
 
 async def _append_freely(rows: Sequence[JournalRow], change: StatusChange | None) -> None:
@@ -22,14 +27,15 @@ async def _read_freely(run_id: str) -> None:
 
 
 class FaultyStore(MemoryStore):
-    """`full`: it takes no writes. `on_append` comes before an append, `on_read` after a whole journal was
-    read and before its reader hears of it; both may wait, and raise."""
+    """`full`: it takes no writes. `on_create` comes before a run is stored, `on_append` before an append,
+    `on_read` after a whole journal was read and before its reader hears of it; they may wait, and raise."""
 
     def __init__(self) -> None:
         super().__init__()
         self.full = False
         self.refused = 0
         """Writes, for lack of space."""
+        self.on_create: OnCreate = _create_freely
         self.on_append: OnAppend = _append_freely
         self.on_read: OnRead = _read_freely
         append, create, read = self.journal.append, self.runs.create, self.journal.read
@@ -41,6 +47,7 @@ class FaultyStore(MemoryStore):
 
         async def create_or_fail(*given: Any, **more: Any) -> None:
             self._check_space()
+            await self.on_create()
             await create(*given, **more)
 
         async def read_slowly(run_id: str, **options: Any) -> Sequence[JournalRow]:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ports.errors import PermanentError
-from app.stores.vector_columns import Column, mask_of
 from app.ports.vector_filters import MAX_CONDITIONS, MAX_DEPTH, MAX_OPERANDS, fields_of, matches, parse_filter
+from app.stores.vector_columns import Column, mask_of
 
 
 def nested(depth: int) -> dict[str, Any]:
