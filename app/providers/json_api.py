@@ -51,6 +51,17 @@ class Credential:
     prefix: str = ""
 
 
+def divided(headers: Mapping[str, str | SecretStr]) -> tuple[dict[str, str], list[Credential]]:
+    """An instance's own headers: the plain ones, and the secret ones as credentials."""
+    plain = {name: value for name, value in headers.items() if isinstance(value, str)}
+    secret = [
+        Credential(header=name, secret=value)
+        for name, value in headers.items()
+        if isinstance(value, SecretStr)
+    ]
+    return plain, secret
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Where an instance is and what every request to it carries. `timeout_seconds` caps each call's own."""

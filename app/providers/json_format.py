@@ -24,6 +24,8 @@ class VendorError:
     code: str = ""
     type: str = ""
     message: str
+    retry_after: float | None = None
+    """Seconds the vendor asks to wait, where it says so in the body."""
 
 
 def load(content: bytes) -> dict[str, Any]:
@@ -31,6 +33,14 @@ def load(content: bytes) -> dict[str, Any]:
     value = load_any(content)
     if not isinstance(value, dict):
         raise Malformed("it is not a JSON object")
+    return value
+
+
+def load_list(content: bytes) -> list[Any]:
+    """The JSON list an answer holds."""
+    value = load_any(content)
+    if not isinstance(value, list):
+        raise Malformed("it is not a JSON list")
     return value
 
 
@@ -72,6 +82,18 @@ def floats(value: object) -> list[float]:
     if isinstance(value, list) and value and all(type(number) in (float, int) for number in value):
         return value
     raise Malformed("a vector is not a list of numbers")
+
+
+def vectors(values: Sequence[object], *, texts: int, dimensions: int | None) -> list[list[float]]:
+    """A vector for each of so many texts, all of one length. Raises `Malformed` where they are not that."""
+    if len(values) != texts:
+        raise Malformed(f"it has {len(values)} embeddings for {texts} texts")
+    found = [floats(value) for value in values]
+    expected = dimensions or (len(found[0]) if found else 0)
+    for vector in found:
+        if len(vector) != expected:
+            raise Malformed(f"an embedding has {len(vector)} dimensions instead of {expected}")
+    return found
 
 
 def _plain(value: object) -> object:

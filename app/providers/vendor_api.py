@@ -8,15 +8,16 @@ What does not belong here: retries, limits, metrics, and any vendor's words.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from app.ports.errors import CallError, ErrorClass, PermanentError, TemporaryError
+from app.ports.http import HttpResponse
 from app.ports.models import CallContext
-from app.providers.failures import from_status
+from app.providers.failures import CREDENTIAL_STATUSES, from_status, refused_credentials
 from app.providers.json_api import Endpoint, JsonApi, Method
-from app.providers.json_format import Malformed, VendorError, load
+from app.providers.json_format import Malformed, VendorError, load, load_any, load_list
 from app.providers.sse import EventParser
 from app.providers.transport import StreamedAnswer, Transport
 
@@ -34,8 +35,23 @@ class ReadError(Protocol):
     def __call__(self, answer: dict[str, Any], /) -> VendorError | None: ...
 
 
+class StreamParser(Protocol):
+    """Cuts a stream into payloads."""
+
+    def feed(self, chunk: bytes, /) -> Iterator[bytes]:
+        """What this chunk completes."""
+        ...
+
+    def finish(self) -> Iterator[bytes]:
+        """What is left at the end."""
+        ...
+
+
 class Classify(Protocol):
-    """The class of an error that trying again cannot help, from the vendor's own words; else None."""
+    """The class of an error that trying again cannot help, from the vendor's own words; else None.
+
+    The exception is `invalid_output`, which is always temporary.
+    """
 
     def __call__(self, status: int, error: VendorError, /) -> ErrorClass | None: ...
 
@@ -71,17 +87,23 @@ class VendorApi:
 
         `path` is appended to the base URL as it is: quote what callers put into it.
         """
-        own = {"idempotency-key": context.idempotency_key}
-        answer = await self._api.request(
-            method,
-            path,
-            body,
-            headers={**own, **headers} if headers else own,
-            timeout_seconds=context.timeout_seconds,
-        )
-        if not 200 <= answer.status < 300:  # noqa: PLR2004  the successes of HTTP
-            raise self.failure(answer.status, answer.headers, answer.content)
+        answer = await self._exchange(method, path, body, context, headers)
         return self.success(answer.headers, answer.content) if answer.content else {}
+
+    async def post_for_list(self, path: str, body: bytes, context: CallContext) -> list[Any]:
+        """Post JSON; the list that a success carries where a server puts no object around it."""
+        answer = await self._exchange("POST", path, body, context, None)
+        return self.read(load_list, answer.content)
+
+    async def get_list(self, path: str, context: CallContext) -> list[Any]:
+        """Get JSON; the list that a success carries where a server puts no object around it."""
+        answer = await self._exchange("GET", path, None, context, None)
+        return self.read(load_list, answer.content)
+
+    async def get_value(self, path: str, context: CallContext) -> Any:
+        """Get JSON; the value that a success carries where it is neither an object nor a list."""
+        answer = await self._exchange("GET", path, None, context, None)
+        return self.read(load_any, answer.content)
 
     @asynccontextmanager
     async def stream(
@@ -99,9 +121,13 @@ class VendorApi:
                 raise self.failure(answer.status, answer.headers, await answer.read())
             yield answer
 
-    async def events(self, answer: StreamedAnswer) -> AsyncGenerator[dict[str, Any], None]:
-        """The JSON objects of a stream of server-sent events, up to `[DONE]` or its end."""
-        parser = EventParser()
+    async def events(
+        self, answer: StreamedAnswer, parser: StreamParser | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The JSON objects of a stream, up to `[DONE]` or its end: of server-sent events, unless cut by
+        another parser.
+        """
+        parser = parser or EventParser()
         async with aclosing(answer.chunks()) as chunks:
             async for chunk in chunks:
                 for data in parser.feed(chunk):
@@ -123,7 +149,7 @@ class VendorApi:
     def failure(self, status: int, headers: Mapping[str, str], content: bytes) -> CallError:
         """What an answer that is no success means."""
         try:
-            error = self._read_error(load(content))
+            error = self._read_error(_only(load_any(content)))
         except Malformed:
             error = None
         if error is None:
@@ -149,10 +175,47 @@ class VendorApi:
         except ValueError as error:
             raise PermanentError("invalid_request", str(error)) from None
 
+    async def _exchange(
+        self,
+        method: Method,
+        path: str,
+        body: bytes | None,
+        context: CallContext,
+        headers: Mapping[str, str] | None,
+    ) -> HttpResponse:
+        own = {"idempotency-key": context.idempotency_key}
+        answer = await self._api.request(
+            method,
+            path,
+            body,
+            headers={**own, **headers} if headers else own,
+            timeout_seconds=context.timeout_seconds,
+        )
+        if not 200 <= answer.status < 300:  # noqa: PLR2004  the successes of HTTP
+            raise self.failure(answer.status, answer.headers, answer.content)
+        return answer
+
     def _complaint(self, status: int, headers: Mapping[str, str], error: VendorError) -> CallError:
         said = self._api.quote(error.message)
         error_class = self._classify(status, error)
+        if error_class == "authentication" and status not in CREDENTIAL_STATUSES:
+            return refused_credentials(status, instance=self.instance)
+        if error_class == "invalid_output":  # the model's fault: it may answer better
+            message = f"instance {self.instance!r} could not use its model's answer ({status}): {said}"
+            return TemporaryError(error_class, message, status=status)
         if error_class is None or error_class == "authentication":
-            return from_status(status, headers, said, instance=self.instance)
+            failure = from_status(status, headers, said, instance=self.instance)
+            if isinstance(failure, TemporaryError) and failure.retry_after is None:
+                failure.retry_after = error.retry_after
+            return failure
         message = f"instance {self.instance!r} refused the request ({status}): {said}"
         return PermanentError(error_class, message, status=status)
+
+
+def _only(value: object) -> dict[str, Any]:
+    """The object that an error is in; some servers put that of a stream into a list."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict):
+        raise Malformed("it is not a JSON object")
+    return value
