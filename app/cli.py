@@ -10,9 +10,10 @@ Commands import what they need when they run, so that `--help` and `serve` start
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,6 +49,7 @@ def serve(
     data_dir: DataDir = None,
 ) -> None:
     """Serve the REST API until SIGTERM or Ctrl-C."""
+    gc.disable()  # hardly anything of what importing makes is garbage; the server turns it on again
     from app.bootstrap import build
     from app.server import run_service
 
@@ -191,18 +193,29 @@ def demo(
 def list_settings() -> None:
     """List every setting: its environment variable, value, where that comes from, and meaning."""
     from app.settings import Settings, environment, sources
-    from app.settings_table import settings_rows, settings_table, unknown_variables
+    from app.settings_table import settings_rows, settings_table
 
-    for unknown in unknown_variables(environment()):
-        typer.echo(f"llm-orchestrator: warning: {unknown}", err=True)
     try:
         table = settings_table(Settings(), sources(), environment())
     except ValueError as error:
         typer.echo(
             "\n".join(f"{name}  {default or '-'}  {meaning}" for name, default, meaning in settings_rows())
         )
+        _warn_of_unknown(environment())
         _fail(INVALID, f"settings: {_in_words(error)}; the defaults are listed")
     typer.echo(table)
+    _warn_of_unknown(environment())
+
+
+def _warn_of_unknown(environment: Mapping[str, str]) -> None:
+    """Variables that look like settings and are none, after the list, where they are seen."""
+    from app.settings_table import unknown_variables
+
+    unknown = unknown_variables(environment)
+    if unknown:
+        typer.echo("llm-orchestrator: these variables begin like settings, and nothing reads them:", err=True)
+    for variable in unknown:
+        typer.echo(f"llm-orchestrator: warning: {variable}", err=True)
 
 
 @cli.command()
@@ -250,18 +263,9 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 def _in_words(error: Exception) -> str:
     """Why settings cannot be used, in one line."""
-    from app.settings_table import nearest_setting
+    from app.settings_table import fault
 
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        near = nearest_setting(first["loc"])
-        meant = f"did you mean {near}?" if near else "`llm-orchestrator settings` lists all there are"
-        message = f"there is no such setting; {meant}"
-    return f"{f'{where}: ' if where else ''}{message}"
+    return fault(error) if isinstance(error, ValidationError) else str(error)
 
 
 def _built(build: Callable[[Settings], Service], settings: Settings) -> Service:
