@@ -7,13 +7,20 @@ its name.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from app.configuration import DatabaseConfig
 from app.ports.vectors import VectorStore
+from app.providers.chroma import Chroma, ChromaConfig
+from app.providers.guard import Guard
+from app.providers.pinecone import Pinecone, PineconeConfig
+from app.providers.qdrant import Qdrant, QdrantConfig
+from app.providers.statuses import WatchedDatabase
 from app.providers.transport import Transport
+from app.providers.weaviate import Weaviate, WeaviateConfig
+from app.providers.wrapping import InstanceTerms, Wrapping
 
 
 async def _nothing_to_close() -> None:
@@ -27,13 +34,49 @@ class Database:
     name: str
     vendor: str
     store: VectorStore
+    hybrid: bool = False
+    """Whether it searches by words beside the vector."""
+    guard: Guard | None = None
+    """What stands before it, once it is wrapped."""
     aclose: Callable[[], Awaitable[None]] = _nothing_to_close
 
 
-VENDORS: Final[Mapping[type[DatabaseConfig], Callable[[Any, Transport], Database]]] = {}
+def _qdrant(config: QdrantConfig, transport: Transport) -> Database:
+    return Database(name=config.name, vendor="qdrant", store=Qdrant(config, transport))
+
+
+def _pinecone(config: PineconeConfig, transport: Transport) -> Database:
+    return Database(name=config.name, vendor="pinecone", store=Pinecone(config, transport))
+
+
+def _weaviate(config: WeaviateConfig, transport: Transport) -> Database:
+    return Database(name=config.name, vendor="weaviate", store=Weaviate(config, transport), hybrid=True)
+
+
+def _chroma(config: ChromaConfig, transport: Transport) -> Database:
+    return Database(name=config.name, vendor="chroma", store=Chroma(config, transport))
+
+
+VENDORS: Final[Mapping[type[DatabaseConfig], Callable[[Any, Transport], Database]]] = {
+    QdrantConfig: _qdrant,
+    PineconeConfig: _pinecone,
+    WeaviateConfig: _weaviate,
+    ChromaConfig: _chroma,
+}
 """How a database is built, by the class of its config."""
 
 
-def build_database(config: DatabaseConfig, transport: Transport) -> Database:
-    """One database. Raises `ValueError` for a configuration that cannot work."""
-    return VENDORS[type(config)](config, transport)
+def build_database(
+    config: DatabaseConfig, transport: Transport, wrapping: Wrapping, terms: InstanceTerms
+) -> Database:
+    """One database with everything around it. Raises `ValueError` for a configuration that cannot work."""
+    bare = VENDORS[type(config)](config, transport)
+    guard = wrapping.guard(bare.name, terms, what=f"database {bare.name!r}")
+    return replace(bare, store=wrapping.guarded_vectors(bare.store, guard), guard=guard)
+
+
+def watched(databases: Iterable[Database]) -> list[WatchedDatabase]:
+    """The databases as their status is told."""
+    return [
+        WatchedDatabase(name=it.name, vendor=it.vendor, hybrid=it.hybrid, guard=it.guard) for it in databases
+    ]

@@ -15,17 +15,20 @@ What does not belong here: how a family counts (`app.observability.families`), H
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 
 from app.observability.families import CounterFamily, Family, GaugeFamily, HistogramFamily
+from app.ports.provider_status import BreakerState
 
 RUN_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 STEP_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 CALL_SECONDS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120)
 COMMIT_SECONDS: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.5, 1, 5)
 BATCH_EVENTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+BREAKER_VALUES: Final[Mapping[BreakerState, float]] = {"closed": 0, "half_open": 1, "open": 2}
 LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 F = TypeVar("F", bound=Family[Any])
@@ -40,6 +43,8 @@ class Metrics:
         self._make_run_metrics()
         self._make_step_metrics()
         self._make_llm_metrics()
+        self._make_vector_metrics()
+        self._make_guard_metrics()
         self._make_internal_metrics()
         self._make_webhook_metrics()
 
@@ -83,6 +88,23 @@ class Metrics:
         """See `Recorder`. A count below zero, which only a broken vendor sends, is ignored."""
         if count > 0:
             self._tokens[provider, model, type].value += count
+
+    def vector_request(self, database: str, operation: str, status: str, seconds: float) -> None:
+        """See `Recorder`."""
+        self._vectors[database, operation, status].value += 1
+        self._vector_seconds[database, operation].observe(seconds)
+
+    def breaker_state(self, provider: str, model: str, state: BreakerState) -> None:
+        """See `Recorder`."""
+        self._breakers[provider, model].value = BREAKER_VALUES[state]
+
+    def calls_waiting(self, provider: str, delta: int) -> None:
+        """See `Recorder`."""
+        self._waiting[(provider,)].value += delta
+
+    def call_refused(self, provider: str, model: str, reason: str) -> None:
+        """See `Recorder`."""
+        self._refused[provider, model, reason].value += 1
 
     def error(self, error_type: str, component: str) -> None:
         """See `Recorder`."""
@@ -173,6 +195,52 @@ class Metrics:
                 CALL_SECONDS,
                 "provider",
                 "model",
+            )
+        ).cells
+
+    def _make_vector_metrics(self) -> None:
+        self._vectors = self._add(
+            CounterFamily(
+                "orchestrator_vector_requests_total",
+                "Calls to vector databases that ended.",
+                "database",
+                "operation",
+                "status",
+            )
+        ).cells
+        self._vector_seconds = self._add(
+            HistogramFamily(
+                "orchestrator_vector_request_duration_seconds",
+                "Duration of calls to vector databases.",
+                STEP_SECONDS,
+                "database",
+                "operation",
+            )
+        ).cells
+
+    def _make_guard_metrics(self) -> None:
+        self._breakers = self._add(
+            GaugeFamily(
+                "orchestrator_provider_breaker_state",
+                "Circuit breakers: 0 closed, 1 half-open, 2 open.",
+                "provider",
+                "model",
+            )
+        ).cells
+        self._waiting = self._add(
+            GaugeFamily(
+                "orchestrator_provider_calls_waiting",
+                "Calls that wait for their instance's limits.",
+                "provider",
+            )
+        ).cells
+        self._refused = self._add(
+            CounterFamily(
+                "orchestrator_provider_refused_total",
+                "Calls that were not made, for an open breaker or a limit.",
+                "provider",
+                "model",
+                "reason",
             )
         ).cells
 

@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
+from opentelemetry.semconv.attributes.db_attributes import DB_COLLECTION_NAME, DB_OPERATION_NAME
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import (
     Span,
@@ -33,7 +34,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from app.observability.redaction import Redaction
-from app.observability.tracing import CallSpan, Operation, Tracer
+from app.observability.tracing import CallSpan, Operation, Tracer, VectorOperation
 from app.ports.errors import CallError
 from app.ports.models import Usage
 
@@ -41,6 +42,7 @@ RUN_ID: Final = "orchestrator.run.id"
 STEP_PATH: Final = "orchestrator.step.path"
 STEP_TYPE: Final = "orchestrator.step.type"
 ATTEMPT: Final = "orchestrator.step.attempt"
+DATABASE: Final = "orchestrator.database.name"
 CANCELLED: Final = "orchestrator.cancelled"
 REMOVED: Final = "[removed]"
 PROBES: Final = "/healthz$,/readyz$,/metrics$"
@@ -128,6 +130,15 @@ class OpenTelemetryTracer:
             gen_ai.GEN_AI_REQUEST_MODEL: model,
         }
         return self._span(f"{operation} {model}", attributes, kind=SpanKind.CLIENT)
+
+    def vectors(
+        self, operation: VectorOperation, database: str, index: str | None
+    ) -> AbstractContextManager[object]:
+        """See `Tracer`."""
+        attributes: dict[str, AttributeValue] = {DB_OPERATION_NAME: operation, DATABASE: database}
+        if index is not None:
+            attributes[DB_COLLECTION_NAME] = index
+        return self._span(f"{operation} {index or database}", attributes, kind=SpanKind.CLIENT)
 
     def headers(self) -> Mapping[str, str]:
         """See `Tracer`."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from app.ports.provider_status import BreakerState
+
 
 class Recorder(Protocol):
     """Where facts are counted. Durations are seconds, `status` is the status as the API spells it.
@@ -41,6 +43,22 @@ class Recorder(Protocol):
 
     def llm_tokens(self, provider: str, model: str, type: str, count: int) -> None:
         """Tokens that a vendor billed; type `input`, `output`, `cached` or `reasoning`."""
+        ...
+
+    def vector_request(self, database: str, operation: str, status: str, seconds: float) -> None:
+        """A call to a vector database ended: status `success`, or the error's class."""
+        ...
+
+    def breaker_state(self, provider: str, model: str, state: BreakerState) -> None:
+        """The circuit breaker of a model, or of a database (`model` is empty then), changed."""
+        ...
+
+    def calls_waiting(self, provider: str, delta: int) -> None:
+        """A call began (+1) or ceased (-1) to wait for room within the limits of its instance."""
+        ...
+
+    def call_refused(self, provider: str, model: str, reason: str) -> None:
+        """A call was not made: reason `breaker` or `limit`."""
         ...
 
     def step_cache(self, outcome: str) -> None:
@@ -90,6 +108,18 @@ class NoMetrics:
         """Nothing."""
 
     def llm_tokens(self, provider: str, model: str, type: str, count: int) -> None:
+        """Nothing."""
+
+    def vector_request(self, database: str, operation: str, status: str, seconds: float) -> None:
+        """Nothing."""
+
+    def breaker_state(self, provider: str, model: str, state: BreakerState) -> None:
+        """Nothing."""
+
+    def calls_waiting(self, provider: str, delta: int) -> None:
+        """Nothing."""
+
+    def call_refused(self, provider: str, model: str, reason: str) -> None:
         """Nothing."""
 
     def step_cache(self, outcome: str) -> None:

@@ -20,7 +20,8 @@ from app.ports.models import Usage
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-Operation = Literal["chat", "embeddings", "rerank", "search"]
+Operation = Literal["chat", "embeddings", "rerank"]
+VectorOperation = Literal["search", "upsert", "delete", "describe", "check"]
 
 
 class CallSpan(Protocol):
@@ -46,6 +47,12 @@ class Tracer(Protocol):
 
     def call(self, operation: Operation, provider: str, model: str) -> AbstractContextManager[CallSpan]:
         """One call to a vendor, by the OpenTelemetry conventions for generative AI."""
+        ...
+
+    def vectors(
+        self, operation: VectorOperation, database: str, index: str | None
+    ) -> AbstractContextManager[object]:
+        """One call to a vector database, by the OpenTelemetry conventions for databases."""
         ...
 
     def headers(self) -> Mapping[str, str]:
@@ -108,6 +115,12 @@ class NullTracer:
         return self._span
 
     def call(self, operation: Operation, provider: str, model: str) -> AbstractContextManager[CallSpan]:
+        """No span."""
+        return self._span
+
+    def vectors(
+        self, operation: VectorOperation, database: str, index: str | None
+    ) -> AbstractContextManager[object]:
         """No span."""
         return self._span
 

@@ -100,15 +100,19 @@ class _Call:
             self._count(error)
 
     def _count(self, error: BaseException | None) -> None:
-        status = "success"
+        status = status_of(error)
         if isinstance(error, CallError):
-            status = error.error_class
             self._recorder.error(status, "provider")
-        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-            status = "cancelled"
-        elif error is not None:
-            status = "internal"
         self._recorder.llm_request(self._provider, self._model, status, time.perf_counter() - self._started)
+
+
+def status_of(error: BaseException | None) -> str:
+    """How a call ended: `success`, the error's class, `cancelled`, or `internal` for a defect."""
+    if error is None:
+        return "success"
+    if isinstance(error, CallError):
+        return error.error_class
+    return "cancelled" if isinstance(error, (asyncio.CancelledError, GeneratorExit)) else "internal"
 
 
 class MeteredChat:

@@ -20,7 +20,6 @@ import orjson
 from app.ports.prices import FREE, Price, Rate, per_million
 from app.providers.echo import EchoConfig
 from app.providers.instances import InstanceConfig, LocalConfig
-from app.providers.openai import OpenAIConfig
 
 Vendor = Literal["openai", "anthropic", "google", "mistral", "cohere"]
 OFFICIAL_HOSTS: Final[Mapping[str, Vendor]] = {
@@ -112,7 +111,7 @@ def keyless(instances: Iterable[InstanceConfig]) -> frozenset[str]:
     return frozenset(
         config.name
         for config in instances
-        if isinstance(config, OpenAIConfig) and vendor_at(config.base_url) and not config.api_key
+        if vendor_at(getattr(config, "base_url", "")) and not getattr(config, "api_key", None)
     )
 
 

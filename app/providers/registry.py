@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
-from app.observability.tracing import Tracer
 from app.ports.errors import PermanentError
 from app.ports.http import HttpClient
 from app.ports.models import ChatModel, Embedder, Reranker
 from app.ports.vectors import VectorStore
 from app.providers.checked_http import CheckedHttp, OperatorHttp
-from app.providers.instances import Instance, InstanceConfig, build_instance
-from app.providers.metered import CallRecorder
+from app.providers.instances import Instance, InstanceConfig
 from app.providers.transport import Transport
+from app.providers.wrapping import InstanceTerms, Wrapping, build_instance
 from app.security.egress import EgressPolicy
 
 T = TypeVar("T")
@@ -72,6 +71,11 @@ class Providers:
         """Vector databases."""
         return tuple(self._vectors)
 
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All of them, in the order they were configured."""
+        return tuple(self._instances.values())
+
     def chat(self, provider: str) -> ChatModel:
         """See `Services`."""
         return _named(provider, self._chats, "chat provider")
@@ -106,8 +110,8 @@ def connect(
     *,
     policy: EgressPolicy,
     vectors: Mapping[str, VectorStore],
-    recorder: CallRecorder,
-    tracer: Tracer,
+    wrapping: Wrapping,
+    terms: Mapping[str, InstanceTerms] | None = None,
     action_webhook: str | None = None,
     transport: Transport | None = None,
     guarded: Transport | None = None,
@@ -115,13 +119,14 @@ def connect(
     """The outside world of a service. Nothing is connected before it is used.
 
     `transport` carries calls to the operator's own base URLs, `guarded` those to URLs of documents; by
-    default both are sockets, the second under the policy. Raises `ValueError` for a configuration that
-    cannot work.
+    default both are sockets, the second under the policy. `terms` are by the instances' names. Raises
+    `ValueError` for a configuration that cannot work.
     """
+    known = terms or {}
     transport = transport or Transport.over_sockets()
     guarded = guarded or Transport.over_sockets(policy)
     return Providers(
-        instances=[build_instance(config, transport, recorder, tracer) for config in configs],
+        instances=[build_instance(config, transport, wrapping, known.get(config.name)) for config in configs],
         vectors=vectors,
         http=CheckedHttp(guarded, policy),
         operator_http=OperatorHttp(transport),

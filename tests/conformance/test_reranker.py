@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 
@@ -12,13 +11,16 @@ from prometheus_client import CollectorRegistry
 from app.observability.metrics import Metrics
 from app.observability.tracing import NullTracer
 from app.ports.models import CallContext, Reranker, RerankRequest
+from app.ports.provider_status import Bounds
 from app.providers.echo import Echo, EchoConfig
-from app.providers.limits import LimitedReranker
+from app.providers.guarded import GuardedReranker
 from app.providers.local.embedder import LocalEmbedder
 from app.providers.local.models import LocalModels
 from app.providers.local.packages import EMBEDDING_MODEL
 from app.providers.local.reranker import LocalReranker
 from app.providers.metered import Meter, MeteredReranker
+from app.providers.wrapping import InstanceTerms, Wrapping
+from tests.conformance import rerank_servers
 
 CALL = CallContext(run_id="r", path="p", attempt=1, idempotency_key="k", timeout_seconds=5)
 QUERY = "how much is a ticket for a child"
@@ -43,11 +45,19 @@ def _local() -> Reranker:
 
 
 def _wrapped() -> Reranker:
-    meter = Meter("main", Metrics(CollectorRegistry()), NullTracer())
-    return LimitedReranker(MeteredReranker(_echo(), meter), asyncio.Semaphore(1))
+    wrapping = Wrapping(recorder=Metrics(CollectorRegistry()), tracer=NullTracer())
+    guard = wrapping.guard("main", InstanceTerms(bounds=Bounds(max_concurrency=1)))
+    return GuardedReranker(MeteredReranker(_echo(), Meter("main", wrapping.recorder, wrapping.tracer)), guard)
 
 
-RERANKERS: dict[str, Callable[[], Reranker]] = {"echo": _echo, "local": _local, "wrapped": _wrapped}
+RERANKERS: dict[str, Callable[[], Reranker]] = {
+    "cohere": rerank_servers.cohere,
+    "echo": _echo,
+    "local": _local,
+    "rerank": rerank_servers.server,
+    "rerank, tei": rerank_servers.tei,
+    "wrapped": _wrapped,
+}
 
 
 @pytest.fixture(params=sorted(RERANKERS))
@@ -94,7 +104,7 @@ async def test_the_same_question_has_the_same_answer(reranker: Reranker) -> None
 
     assert await reranker.rerank(ask(*DOCUMENTS), CALL) == first
     assert first.model == EMBEDDING_MODEL
-    assert (first.usage.input_tokens or 0) > 0
+    assert first.usage.input_tokens is None or first.usage.input_tokens > 0
 
 
 async def test_as_many_documents_as_it_says_are_taken(reranker: Reranker) -> None:

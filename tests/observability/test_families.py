@@ -128,6 +128,11 @@ class Plain:
         )
         self.cache = counter("step_cache_lookups_total", "Steps that asked the cache first.", "outcome")
         self.in_flight = gauge("steps_in_flight", "Step attempts that are being executed.")
+        self.make_metrics_of_calls()
+        self.make_metrics_of_the_rest()
+
+    def make_metrics_of_calls(self) -> None:
+        counter, gauge, histogram = self.counter, self.gauge, self.histogram
         self.calls = counter(
             "llm_requests_total", "Calls to models that ended.", "provider", "model", "status"
         )
@@ -141,6 +146,39 @@ class Plain:
             "provider",
             "model",
         )
+        self.vectors = counter(
+            "vector_requests_total",
+            "Calls to vector databases that ended.",
+            "database",
+            "operation",
+            "status",
+        )
+        self.vector_seconds = histogram(
+            "vector_request_duration_seconds",
+            "Duration of calls to vector databases.",
+            ours.STEP_SECONDS,
+            "database",
+            "operation",
+        )
+        self.breakers = gauge(
+            "provider_breaker_state",
+            "Circuit breakers: 0 closed, 1 half-open, 2 open.",
+            "provider",
+            "model",
+        )
+        self.waiting = gauge(
+            "provider_calls_waiting", "Calls that wait for their instance's limits.", "provider"
+        )
+        self.refused = counter(
+            "provider_refused_total",
+            "Calls that were not made, for an open breaker or a limit.",
+            "provider",
+            "model",
+            "reason",
+        )
+
+    def make_metrics_of_the_rest(self) -> None:
+        counter, gauge, histogram = self.counter, self.gauge, self.histogram
         self.errors = counter(
             "errors_total", "Failures by class and by the part that saw them.", "error_type", "component"
         )
@@ -175,6 +213,8 @@ class Plain:
             self.step_seconds.labels("llm").observe(seconds)
             self.calls.labels("openai", "gpt-5", "success").inc()
             self.call_seconds.labels("openai", "gpt-5").observe(seconds)
+            self.vectors.labels("qdrant", "search", "success").inc()
+            self.vector_seconds.labels("qdrant", "search").observe(seconds)
             self.commit_seconds.observe(seconds)
             self.batch_events.observe(17)
             self.lag.observe(seconds)
@@ -183,6 +223,9 @@ class Plain:
         self.in_flight.inc(2)
         self.steps.labels("llm", "skipped").inc()
         self.tokens.labels("openai", "gpt-5", "input").inc(12)
+        self.breakers.labels("openai", "gpt-5").set(2)
+        self.waiting.labels("openai").inc(3)
+        self.refused.labels("openai", "gpt-5", "limit").inc()
         self.errors.labels("rate_limit", "provider").inc()
         self.cache.labels("hit").inc()
         self.attempts.labels("dead").inc()
@@ -194,6 +237,7 @@ def record(metrics: Metrics) -> None:
         metrics.run_finished("rag", "completed", seconds)
         metrics.step_finished("llm", "completed", seconds)
         metrics.llm_request("openai", "gpt-5", "success", seconds)
+        metrics.vector_request("qdrant", "search", "success", seconds)
         metrics.committed(17, seconds)
         metrics.loop_lag(seconds)
     metrics.active_runs(3)
@@ -202,6 +246,9 @@ def record(metrics: Metrics) -> None:
     metrics.steps_in_flight(-1)
     metrics.step_finished("llm", "skipped", None)
     metrics.llm_tokens("openai", "gpt-5", "input", 12)
+    metrics.breaker_state("openai", "gpt-5", "open")
+    metrics.calls_waiting("openai", +3)
+    metrics.call_refused("openai", "gpt-5", "limit")
     metrics.error("rate_limit", "provider")
     metrics.step_cache("hit")
     metrics.webhook_attempt("dead")

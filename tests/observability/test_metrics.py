@@ -16,6 +16,11 @@ NAMES_AND_LABELS = {
     "orchestrator_llm_requests_total": {"provider", "model", "status"},
     "orchestrator_llm_tokens_total": {"provider", "model", "type"},
     "orchestrator_llm_request_duration_seconds_count": {"provider", "model"},
+    "orchestrator_vector_requests_total": {"database", "operation", "status"},
+    "orchestrator_vector_request_duration_seconds_count": {"database", "operation"},
+    "orchestrator_provider_breaker_state": {"provider", "model"},
+    "orchestrator_provider_calls_waiting": {"provider"},
+    "orchestrator_provider_refused_total": {"provider", "model", "reason"},
     "orchestrator_step_executions_total": {"step_type", "status"},
     "orchestrator_step_duration_seconds_count": {"step_type"},
     "orchestrator_errors_total": {"error_type", "component"},
@@ -38,6 +43,10 @@ def record_everything(recorder: Recorder) -> None:
     recorder.step_finished("llm", "skipped", None)
     recorder.llm_request("openai", "gpt-5", "success", 0.1)
     recorder.llm_tokens("openai", "gpt-5", "input", 12)
+    recorder.vector_request("qdrant-main", "search", "success", 0.02)
+    recorder.breaker_state("openai", "gpt-5", "open")
+    recorder.calls_waiting("openai", +1)
+    recorder.call_refused("openai", "gpt-5", "breaker")
     recorder.error("rate_limit", "provider")
     recorder.committed(17, 0.003)
     recorder.loop_lag(0.001)

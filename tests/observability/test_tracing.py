@@ -148,6 +148,20 @@ def test_a_call_carries_the_conventions_attributes(recorded: Recorded) -> None:
     }
 
 
+def test_a_call_to_a_vector_database_says_which_index_and_nothing_of_its_content(recorded: Recorded) -> None:
+    with recorded.tracer.vectors("search", "qdrant-main", "articles"):
+        pass
+    with recorded.tracer.vectors("check", "qdrant-main", None):
+        pass
+    search, check = recorded.spans()["search articles"], recorded.spans()["check qdrant-main"]
+    assert search.attributes == {
+        "db.operation.name": "search",
+        "db.collection.name": "articles",
+        "orchestrator.database.name": "qdrant-main",
+    }
+    assert check.attributes == {"db.operation.name": "check", "orchestrator.database.name": "qdrant-main"}
+
+
 def test_headers_and_log_ids_name_the_current_span(recorded: Recorded) -> None:
     assert recorded.tracer.headers() == {}
     assert recorded.tracer.ids() == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
@@ -13,18 +14,18 @@ from app.observability.tracing import NullTracer
 from app.ports.errors import PermanentError
 from app.ports.http import HttpRequest
 from app.ports.models import CallContext, ChatRequest, EmbedRequest
-from app.ports.steps import Services
 from app.providers.echo import EchoConfig
-from app.providers.instances import VENDORS, Instance, InstanceConfig, LocalConfig
+from app.providers.instances import VENDORS, Instance, InstanceConfig
 from app.providers.openai import OpenAIConfig
 from app.providers.registry import Providers, connect
+from app.providers.wrapping import Wrapping
 from app.security.egress import EgressPolicy
 from tests.simulator.process import Simulator
 
 
 def outside(*configs: InstanceConfig, **more: Any) -> Providers:
     options: dict[str, Any] = {"policy": EgressPolicy(), "vectors": {}, **more}
-    return connect(configs, recorder=NoMetrics(), tracer=NullTracer(), **options)
+    return connect(configs, wrapping=Wrapping(recorder=NoMetrics(), tracer=NullTracer()), **options)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +63,23 @@ def test_a_limit_below_one_is_refused(limit: int) -> None:
         outside(EchoConfig(max_concurrency=limit))
 
 
-def test_every_vendor_can_be_configured_by_name_alone() -> None:
-    assert set(VENDORS) == {OpenAIConfig, EchoConfig, LocalConfig}
-    providers: Services = outside(*(config(name=f"i{n}") for n, config in enumerate(VENDORS)))  # type: ignore[call-arg]  # each takes a name
-    assert [providers.embedder(f"i{n}").max_batch for n in range(3)] == [2048, 2048, 1000]
+def needed(config: Any) -> dict[str, Any]:
+    """What has no default: a name, and where servers are that have no usual place."""
+    known = {"name": config.__name__, "base_url": "http://server.test"}
+    return {
+        it.name: known.get(it.name, "x")
+        for it in fields(config)
+        if it.default is MISSING and it.default_factory is MISSING
+    } | {"name": config.__name__}
+
+
+def test_every_vendor_can_be_built_and_does_something() -> None:
+    names = [config.__name__ for config in VENDORS]
+    providers = outside(*(config(**needed(config)) for config in VENDORS))
+    assert [instance.name for instance in providers.instances] == names
+    for name in {*providers.chat_names, *providers.embedder_names, *providers.reranker_names}:
+        names.remove(name)
+    assert not names
 
 
 async def test_instances_of_one_vendor_are_apart(simulator: Simulator, context: CallContext) -> None:

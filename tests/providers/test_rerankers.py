@@ -18,6 +18,7 @@ from app.providers.local.reranker import LocalReranker
 from app.providers.metered import Meter, MeteredReranker
 from app.providers.openai import OpenAIConfig
 from app.providers.registry import connect
+from app.providers.wrapping import Wrapping
 from app.security.egress import EgressPolicy
 
 needs_embeddings = pytest.mark.skipif(
@@ -78,8 +79,7 @@ async def test_instances_that_rerank_are_found_by_name_and_others_are_not() -> N
         [EchoConfig(max_concurrency=2), LocalConfig(), OpenAIConfig(name="openai")],
         policy=EgressPolicy(),
         vectors={},
-        recorder=Metrics(CollectorRegistry()),
-        tracer=NullTracer(),
+        wrapping=Wrapping(recorder=Metrics(CollectorRegistry()), tracer=NullTracer()),
     )
 
     assert providers.reranker_names == ("echo", "local")

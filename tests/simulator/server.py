@@ -29,8 +29,8 @@ class World:
     """Seconds between the words of a stream."""
     ledger: Ledger = field(default_factory=Ledger)
     script: Script = field(default_factory=Script)
-    texts: dict[str, str] = field(default_factory=dict)
-    """Answers by model, instead of the usual one."""
+    texts: dict[str, str | list[str]] = field(default_factory=dict)
+    """Answers by model, instead of the usual one; of a list one after the other, the last one for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +155,12 @@ class Connection(asyncio.Protocol):
 def _chat(line: Connection, world: World, request: Request) -> None:
     asked = orjson.loads(request.body)
     model = asked["model"]
-    text = world.texts.get(model)
-    if text is None:
+    ordered = world.texts.get(model)
+    if isinstance(ordered, list):
+        text = ordered.pop(0) if len(ordered) > 1 else ordered[0]
+    elif ordered is not None:
+        text = ordered
+    else:
         text = answers.JSON_TEXT if "response_format" in asked else answers.TEXT
         if model == "echo":
             text = str(asked["messages"][-1]["content"])
