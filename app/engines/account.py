@@ -134,16 +134,11 @@ class Account:
 
     def charge(self, reservation: Reservation, billing: Mapping[str, Any] | None) -> Amount:
         """Settle an attempt that was answered. What the vendor did not count is charged as reserved."""
-        bound, price = reservation.bounds[0], reservation.prices[0]
         said = billing or {}
-        usage = Usage(
-            input_tokens=_or(said.get("input_tokens"), bound.input_tokens),
-            output_tokens=_or(said.get("output_tokens"), bound.output_tokens or 0),
-            cached_tokens=said.get("cached_tokens"),
-        )
-        cost = 0 if price is None else price.cost(usage) or 0
-        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        return self.settle(reservation, Amount(tokens, cost))
+        calls = said.get("calls")
+        if calls is None:
+            return self.settle(reservation, _used(reservation.bounds[0], reservation.prices[0], said))
+        return self.settle(reservation, _used_by(reservation, calls))
 
     def charge_failed(
         self, reservation: Reservation, error_class: str, billing: Mapping[str, Any] | None
@@ -175,11 +170,11 @@ class Account:
                     f"be held to 'max_cost_usd'; have the operator set the price of "
                     f"'{bound.provider}/{bound.model}', or bound the run by 'max_tokens'",
                 )
-            output = bound.output_tokens
-            if output is None:
+            read, written = bound.input_tokens, bound.output_tokens
+            if read is None or written is None:
                 raise PermanentError("internal", f"step {path!r} has no bound on what it may use")
-            cost = 0 if price is None else price.at_most(bound.input_tokens, output)
-            total += Amount(bound.input_tokens + output, cost)
+            cost = 0 if price is None else price.at_most(read, written)
+            total += Amount(read + written, cost)
         return Reservation(total, bounds, prices)
 
     def _may_pause(self) -> bool:
@@ -306,6 +301,32 @@ def account_of(
             limit, document=workflow.budget, history=history, accounting=accounting, write=write, now=now
         )
     )
+
+
+def _used(bound: CallBound, price: Price | None, said: Mapping[str, Any]) -> Amount:
+    """What a call is charged with, by its bill; as bounded where that does not say."""
+    read, written = bound.input_tokens or 0, bound.output_tokens or 0
+    if "error_class" in said:
+        return Amount(read + written, 0 if price is None else price.at_most(read, written))
+    usage = Usage(
+        input_tokens=_or(said.get("input_tokens"), read),
+        output_tokens=_or(said.get("output_tokens"), written),
+        cached_tokens=said.get("cached_tokens"),
+    )
+    cost = 0 if price is None else price.cost(usage) or 0
+    return Amount((usage.input_tokens or 0) + (usage.output_tokens or 0), cost)
+
+
+def _used_by(reservation: Reservation, calls: Sequence[Mapping[str, Any]]) -> Amount:
+    """The sum over calls: the n-th to a model has the n-th bound of that model."""
+    left = list(zip(reservation.bounds, reservation.prices, strict=True))
+    used = Amount()
+    for call in calls:
+        asked = (call["provider"], call["asked_model"])
+        places = [place for place, (bound, _) in enumerate(left) if (bound.provider, bound.model) == asked]
+        bound, price = left.pop(places[0]) if places else left[-1]
+        used += _used(bound, price, call)
+    return used
 
 
 def _or(count: int | None, bound: int) -> int:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from app.core import events as e
 from app.dsl.compiled import CompiledStep
-from app.engines.account import PAUSE_REASON, UNCHARGED, Account, Charge, Deferred
+from app.engines.account import PAUSE_REASON, UNBILLED, UNCHARGED, Account, Charge, Deferred
 from app.engines.brought import Asked, Brought, Call, OutcomeCache
 from app.engines.facts import Fact
 from app.engines.identity import RunIdentity
@@ -28,9 +28,11 @@ from app.engines.reuse import EarlierRun
 from app.ports.clock import Clock
 from app.ports.errors import CallError, PermanentError, TemplateFailed, TemporaryError
 from app.ports.models import CallContext, Usage
-from app.ports.prices import Prices, dollars
-from app.ports.steps import Emit, Services, StepContext, StepOutcome
+from app.ports.prices import Prices, dollars, picodollars
+from app.ports.steps import Emit, ModelCall, Services, StepContext, StepOutcome
+from app.steps.faults import first_fault
 from app.steps.kind import RENDERED, StepKind
+from app.steps.usage import total, usage_output
 from app.templating.renderer import Renderer
 
 log = structlog.get_logger(__name__)
@@ -223,17 +225,47 @@ def _wrapped(data: Any) -> Any:
 
 def billing(outcome: StepOutcome, prices: Prices) -> Mapping[str, Any] | None:
     """What an outcome says about who was called and what was used, and what that costs; None if nobody
-    was called."""
+    was called.
+
+    Of several calls it is the sum, with each of them under `calls`. One without an answer is there, with its
+    `error_class`, if it may have been billed all the same; it does not count in the sum.
+    """
     if outcome.provider is None:
         return None
-    usage = outcome.usage or UNKNOWN_USAGE
-    price = prices.of(outcome.provider, outcome.asked_model or outcome.model or "")
-    if price is None and outcome.model is not None:
-        price = prices.of(outcome.provider, outcome.model)
-    cost = None if price is None else price.cost(usage)
+    if not outcome.calls:
+        return _bill(outcome.provider, outcome.asked_model, outcome.model, outcome.usage, prices)
+    calls = [_call_bill(call, prices) for call in outcome.calls if call.error_class not in UNBILLED]
+    if not calls:
+        return None
+    answered = [call.usage for call in outcome.calls if call.usage is not None]
+    costs = [call["cost_usd"] for call in calls if "error_class" not in call]
+    known = [picodollars(cost) for cost in costs if cost is not None]
     return {
         "provider": outcome.provider,
         "model": outcome.model,
+        **usage_output(total(answered)),
+        "cost_usd": dollars(sum(known)) if len(known) == len(costs) else None,
+        "calls": calls,
+    }
+
+
+def _call_bill(call: ModelCall, prices: Prices) -> Mapping[str, Any]:
+    bill = _bill(call.provider, call.asked_model, call.model, call.usage, prices)
+    failed = {} if call.error_class is None else {"error_class": call.error_class}
+    return {**bill, "asked_model": call.asked_model, **failed}
+
+
+def _bill(
+    provider: str, asked_model: str | None, model: str | None, usage: Usage | None, prices: Prices
+) -> Mapping[str, Any]:
+    usage = usage or UNKNOWN_USAGE
+    price = prices.of(provider, asked_model or model or "")
+    if price is None and model is not None:
+        price = prices.of(provider, model)
+    cost = None if price is None else price.cost(usage)
+    return {
+        "provider": provider,
+        "model": model,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cached_tokens": usage.cached_tokens,
@@ -255,7 +287,5 @@ def as_failure(error: CallError | TemplateFailed | ValidationError) -> e.Failure
         return e.Failure(error_class=error.error_class, message=str(error)[:MAX_MESSAGE])
     if isinstance(error, TemplateFailed):
         return e.Failure(error_class="template", message=str(error)[:MAX_MESSAGE])
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = f"after rendering, {where or 'the configuration'} is not valid: {first['msg']}"
+    message = "after rendering, " + first_fault(error.errors(include_url=False), whole="the step")
     return e.Failure(error_class="invalid_config", message=message[:MAX_MESSAGE])

@@ -244,7 +244,15 @@ def billed_amount(billing: Mapping[str, Any] | None) -> Amount:
     if billing is None:
         return NOTHING
     tokens = (billing.get("input_tokens") or 0) + (billing.get("output_tokens") or 0)
-    return Amount(tokens, picodollars(billing.get("cost_usd") or 0.0))
+    costs = (bill.get("cost_usd") or 0.0 for bill in bills_of(billing))
+    return Amount(tokens, sum(map(picodollars, costs)))
+
+
+def bills_of(billing: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """The calls that were answered, each by itself."""
+    if billing is not None:
+        calls = billing.get("calls")
+        yield from (billing,) if calls is None else (call for call in calls if "error_class" not in call)
 
 
 def open_children(history: History) -> Iterator[str]:

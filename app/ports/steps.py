@@ -6,9 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from app.ports.errors import ErrorClass
 from app.ports.http import HttpClient
 from app.ports.models import CallContext, ChatModel, Embedder, Reranker, Usage
 from app.ports.vectors import VectorStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCall:
+    """One call to a model, of an attempt that may make several."""
+
+    provider: str
+    asked_model: str
+    model: str | None = None
+    """The model that answered."""
+    usage: Usage | None = None
+    """None where there was no answer: what was used then is not known."""
+    error_class: ErrorClass | None = None
+    """How it failed, where there was no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +40,9 @@ class StepOutcome:
     model: str | None = None
     asked_model: str | None = None
     """The model that was asked for, where another name may have answered."""
+    calls: tuple[ModelCall, ...] = ()
+    """Every call of an attempt that made several, or met one without an answer, in order. What is billed
+    then is what these say."""
     emitted: tuple[Mapping[str, Any], ...] = ()
 
 

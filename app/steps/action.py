@@ -21,6 +21,7 @@ from app.ports.http import HttpClient, HttpRequest
 from app.ports.problems import Problem, pointer
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
+from app.steps.faults import first_fault
 from app.steps.http_answer import is_success, status_error
 from app.steps.kind import StepConfig, Templated
 from app.steps.masking import masked
@@ -162,8 +163,8 @@ def _notify_url(parameters: Mapping[str, Any]) -> str:
     try:
         return TypeAdapter(Url).validate_python(parameters["url"])
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Input ")
-        raise PermanentError("invalid_request", f"the 'url' of 'notify' {reason}") from None
+        fault = first_fault(error.errors(include_url=False), whole="the 'url' of 'notify'")
+        raise PermanentError("invalid_request", fault) from None
 
 
 async def _deliver(

@@ -47,7 +47,8 @@ class CallBound:
 
     provider: str
     model: str
-    input_tokens: int
+    input_tokens: int | None
+    """None: it reads an answer that nothing bounds."""
     output_tokens: int | None
     """None: nothing bounds the answer."""
     input_estimate: int

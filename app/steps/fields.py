@@ -25,7 +25,13 @@ def scalar_text(value: str | float | bool) -> str:
 def _to_text(value: Any) -> Any:
     if isinstance(value, (str, int, float)):
         return scalar_text(value)
-    shapes = {list: "a list", dict: "an object", type(None): "null"}
+    if value is None:
+        raise PydanticCustomError(
+            "no_text",
+            "Input should be text and is null; what may be absent needs a default in the template: "
+            "`| default('', true)`",
+        )
+    shapes = {list: "a list", dict: "an object"}
     raise PydanticCustomError(
         "not_text",
         "Input should be text and is {shape}; write `| tojson` in the template, or name the part you want "
@@ -70,8 +76,10 @@ T = TypeVar("T")
 
 
 def _shape(value: Any) -> str:
-    return "list" if isinstance(value, list) else "text"
+    return "[list]" if isinstance(value, list) else "[text]"
 
 
-TextOr = Annotated[Annotated[T, Tag("list")] | Annotated[FilledText, Tag("text")], Discriminator(_shape)]
+TextOr = Annotated[
+    Annotated[T, Tag("[list]")] | Annotated[FilledText, Tag("[text]")], Discriminator(_shape)
+]
 """Text, or a list of the given type: told apart by shape, so that an error names one of them only."""

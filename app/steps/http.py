@@ -79,8 +79,8 @@ Method = Annotated[
 StatusCode = Annotated[Int, Field(ge=100, le=599)]
 StatusClass = Annotated[str, AfterValidator(_status_class)]
 Status = Annotated[
-    Annotated[StatusCode, Tag("code")] | Annotated[StatusClass, Tag("class")],
-    Discriminator(lambda value: "class" if isinstance(value, str) else "code"),
+    Annotated[StatusCode, Tag("[code]")] | Annotated[StatusClass, Tag("[class]")],
+    Discriminator(lambda value: "[class]" if isinstance(value, str) else "[code]"),
 ]
 
 
@@ -89,9 +89,9 @@ class Expect(StepConfig):
 
     status: Templated[
         Annotated[
-            Annotated[list[Status], Field(min_length=1, max_length=50), Tag("list")]
-            | Annotated[Status, Tag("one")],
-            Discriminator(lambda value: "list" if isinstance(value, list) else "one"),
+            Annotated[list[Status], Field(min_length=1, max_length=50), Tag("[list]")]
+            | Annotated[Status, Tag("[one]")],
+            Discriminator(lambda value: "[list]" if isinstance(value, list) else "[one]"),
         ]
     ] = "2xx"
     """A code, a class such as `2xx`, or a list of these."""
@@ -124,8 +124,8 @@ class HttpConfig(StepConfig):
     idempotency_key: Annotated[
         Templated[
             Annotated[
-                Annotated[Flag, Tag("flag")] | Annotated[HeaderValue, Field(min_length=1), Tag("text")],
-                Discriminator(lambda value: "flag" if isinstance(value, bool) else "text"),
+                Annotated[Flag, Tag("[flag]")] | Annotated[HeaderValue, Field(min_length=1), Tag("[text]")],
+                Discriminator(lambda value: "[flag]" if isinstance(value, bool) else "[text]"),
             ]
         ],
         BeforeValidator(_still_a_key),

@@ -1,111 +1,38 @@
-"""The `llm` kind: one completion of a chat model.
+"""The `llm` kind: a question to a chat model.
 
-Keys that the step does not know go to the provider unchanged. Repairing an invalid answer and falling
-back to another model do not belong here: an attempt is one call, and retries are the scheduler's.
+Keys that the step does not know go to the provider unchanged. An attempt is one call, unless the author has
+it ask other models (`fallbacks`) or repair what does not fit (`on_invalid`); retries are the scheduler's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, ClassVar, Final, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
-from pydantic import ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
-
-from app.ports.errors import CallError, TemporaryError
-from app.ports.models import ChatDelta, ChatModel, ChatRequest, ChatResult, Message
-from app.ports.problems import Problem, pointer
+from app.ports.errors import CallError, PermanentError
+from app.ports.models import CallContext, ChatRequest, ChatResult, Message, Usage
+from app.ports.problems import Problem
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
 from app.steps.bounds import CallBound, chat_bound, limits_itself
-from app.steps.fields import FilledText, Flag, Int, Name, Number, TextOr
-from app.steps.kind import StepConfig, Templated
-from app.steps.structured import parse_answer, schema_problem
-from app.steps.templates import holds_template
-from app.steps.usage import usage_output
-
-NOT_YET: Final = ("fallbacks", "on_invalid")
-
-
-class ContentPart(StepConfig):
-    """One part of a turn, in the provider's own shape."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    type: Name
-
-
-class MessageConfig(StepConfig):
-    """One turn. Further keys (`name`, `tool_calls`, `tool_call_id`) go to the provider."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    role: Templated[Literal["system", "user", "assistant", "tool"]]
-    """Who speaks."""
-    content: Templated[TextOr[list[ContentPart]]] | None = None
-    """Text, or parts in the provider's shape (`[{type, …}]`)."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> MessageConfig:
-        if self.content in (None, []) and not (self.model_extra or {}).get("tool_calls"):
-            raise PydanticCustomError("empty_message", "This message says nothing; give it a 'content'")
-        return self
-
-
-class LlmConfig(StepConfig):
-    """Keys of an `llm` step."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    provider: Templated[Name]
-    """A configured provider."""
-    model: Templated[Name]
-    """A model, by the name that the provider knows."""
-    prompt: Templated[FilledText] | None = None
-    """What the user says. Exactly one of `prompt` and `messages`."""
-    messages: Templated[Annotated[list[Templated[MessageConfig]], Field(min_length=1)]] | None = None
-    """A whole conversation: `[{role, content}]`; further keys of a turn go to the provider."""
-    system: Templated[FilledText] | None = None
-    """Instructions, before the prompt or the messages."""
-    temperature: Templated[Annotated[Number, Field(ge=0, le=2)]] | None = None
-    """How much chance there is in the answer."""
-    top_p: Templated[Annotated[Number, Field(gt=0, le=1)]] | None = None
-    """The share of likely words that are chosen from."""
-    max_tokens: Templated[Annotated[Int, Field(ge=1, le=10_000_000)]] | None = None
-    """Bounds the answer."""
-    stop: Templated[TextOr[Annotated[list[FilledText], Field(min_length=1, max_length=64)]]] | None = None
-    """Texts that end the answer where they come up."""
-    seed: Templated[Annotated[Int, Field(ge=-(2**63), lt=2**63)]] | None = None
-    """The same seed gives the same answer, as far as the provider can."""
-    stream: Templated[Flag] = False
-    """Send pieces of the answer to those who follow the run; the outputs are the same."""
-    response_schema: Templated[dict[str, Any]] | None = None
-    """JSON Schema that the answer must fit; `text` is the parsed value then."""
-    tools: Templated[list[dict[str, Any]]] | None = None
-    """Functions that the model may ask for, in the provider's shape. `tool_calls` tells which; nothing calls
-    them."""
-    extra: Templated[dict[str, Any]] = Field(default_factory=dict)
-    """Further options for the provider. They may stand beside the keys of the step as well."""
-
-    @model_validator(mode="after")
-    def _one_question(self) -> LlmConfig:
-        if (self.prompt is None) == (self.messages is None):
-            raise PydanticCustomError("one_question", "Give exactly one of 'prompt' and 'messages'")
-        return self
-
-    @property
-    def further(self) -> dict[str, Any]:
-        """What goes to the provider unchanged; a key of the step wins over the same key in `extra`."""
-        return {**self.extra, **(self.model_extra or {})}
+from app.steps.fallbacks import Candidate, Found, first_answer
+from app.steps.kind import StepConfig
+from app.steps.llm_config import LlmConfig, problems_of
+from app.steps.model_calls import ModelCalls, answer
+from app.steps.repair import Fit, fitting, repair_bounds
+from app.steps.structured import parse_answer
+from app.steps.usage import total, usage_output
 
 
 class LlmKind(BaseKind):
     """Asks a chat model.
 
     Outputs: `text` (text, or with `response_schema` the value that the answer holds), `model` (that
-    answered), `usage` (`{input_tokens, output_tokens, cached_tokens, reasoning_tokens}`),
-    `finish_reason`, and `tool_calls` (a list, empty when the model called none). An answer that consists
-    of tool calls only is not held against the schema.
+    answered), `usage` (`{input_tokens, output_tokens, cached_tokens, reasoning_tokens}` of all calls),
+    `finish_reason`, `tool_calls` (a list, empty when the model called none), `repairs` (how many it took),
+    and `tried` (`[{provider, model, error_class, detail}]`: who was asked before and did not answer). An
+    answer that consists of tool calls only is not held against the schema.
 
     Raises what the provider raises, and `TemporaryError("invalid_output")` for an answer that is no JSON
     or breaks `response_schema`; one Markdown code fence around the JSON is taken off first.
@@ -113,67 +40,77 @@ class LlmKind(BaseKind):
 
     name: ClassVar[str] = "llm"
     config_model: ClassVar[type[StepConfig]] = LlmConfig
-    outputs: ClassVar[tuple[str, ...]] = ("text", "model", "usage", "finish_reason", "tool_calls")
+    outputs: ClassVar[tuple[str, ...]] = (
+        "text",
+        "model",
+        "usage",
+        "finish_reason",
+        "tool_calls",
+        "repairs",
+        "tried",
+    )
+    only_reads: ClassVar[bool] = True
 
     def check(self, config: LlmConfig) -> Iterable[Problem]:
-        """Keys of later versions, keys hidden in `extra`, and schemas that do not compile."""
-        for key in NOT_YET:
-            if key in (config.model_extra or {}):
-                yield Problem(
-                    pointer=pointer(key),
-                    detail=f"{key!r} is not supported by this version",
-                    hint=f"remove {key!r}; 'retry' repeats a failed step",
-                )
-        if isinstance(config.extra, dict):
-            for key in config.extra:
-                if key in LlmConfig.model_fields:
-                    yield Problem(
-                        pointer=pointer("extra", key),
-                        detail=f"{key!r} is a key of the step and cannot stand in 'extra'",
-                        hint=f"write {key!r} beside 'model'",
-                    )
-        schema = config.response_schema
-        if isinstance(schema, dict) and not holds_template(schema) and (reason := schema_problem(schema)):
-            yield Problem(
-                pointer=pointer("response_schema"),
-                detail=f"this is no usable JSON Schema: {reason}",
-                hint="references must stay inside the schema, patterns do without look-around",
-            )
+        """Keys that do not go together or are hidden in `extra`, and schemas that do not compile."""
+        return problems_of(config)
 
     async def execute(self, config: LlmConfig, context: StepContext) -> StepOutcome:
-        """Make one call; with `stream` every delta goes to the live listeners."""
+        """Ask for an answer; with `stream` every delta goes to the live listeners."""
+        if config.fallbacks or config.on_invalid is not None:
+            return await _ask_on(config, context)
         model = context.services.chat(config.provider)
-        request = _request(config, context.max_tokens)
-        if config.stream:
-            result = await _streamed(model, request, context)
-        else:
-            result = await model.complete(request, context.call)
+        request = _request(config, config.model, config.max_tokens, context.max_tokens)
+        result = await answer(model, request, context.call, context.emit if config.stream else None)
         try:
-            return _outcome(config, result, _answer(config, result))
+            outputs = _outputs(result, _value(config, result), result.usage)
         except CallError as error:
-            error.billed = _outcome(config, result, None)
+            error.billed = _outcome(config, result, {})
             raise
+        return _outcome(config, result, outputs)
 
     def bound(self, config: LlmConfig, *, max_tokens: int | None) -> Sequence[CallBound]:
-        """One call."""
-        return (chat_bound(config.provider, _request(config, max_tokens)),)
+        """Every call that an attempt may make, in the order of the models and their repairs."""
+        bounds: list[CallBound] = []
+        for candidate in _candidates(config, max_tokens):
+            first = chat_bound(candidate.provider, candidate.request)
+            if bounds:
+                first = replace(first, input_estimate=0)
+            bounds += repair_bounds(first, _repairs(config))
+        return bounds
 
 
-def _answer(config: LlmConfig, result: ChatResult) -> Any:
+# --- one call -----------------------------------------------------------------------------------------
+
+
+def _value(config: LlmConfig, result: ChatResult) -> Any:
     if config.response_schema is None or (result.tool_calls and not result.text):
         return result.text
     return parse_answer(result.text, config.response_schema, cut_off=result.finish_reason == "length")
 
 
-def _outcome(config: LlmConfig, result: ChatResult, answer: Any) -> StepOutcome:
+def _outputs(
+    result: ChatResult,
+    value: Any,
+    usage: Usage,
+    *,
+    repairs: int = 0,
+    tried: Sequence[Mapping[str, str]] = (),
+) -> Mapping[str, Any]:
+    return {
+        "text": value,
+        "model": result.model,
+        "usage": usage_output(usage),
+        "finish_reason": result.finish_reason,
+        "tool_calls": [dict(call) for call in result.tool_calls],
+        "repairs": repairs,
+        "tried": list(tried),
+    }
+
+
+def _outcome(config: LlmConfig, result: ChatResult, outputs: Mapping[str, Any]) -> StepOutcome:
     return StepOutcome(
-        outputs={
-            "text": answer,
-            "model": result.model,
-            "usage": usage_output(result.usage),
-            "finish_reason": result.finish_reason,
-            "tool_calls": [dict(call) for call in result.tool_calls],
-        },
+        outputs=outputs,
         usage=result.usage,
         provider=config.provider,
         model=result.model,
@@ -181,15 +118,15 @@ def _outcome(config: LlmConfig, result: ChatResult, answer: Any) -> StepOutcome:
     )
 
 
-def _request(config: LlmConfig, max_tokens: int | None) -> ChatRequest:
-    if config.max_tokens is not None or limits_itself(config.further):
-        max_tokens = config.max_tokens
+def _request(config: LlmConfig, model: str, limit: int | None, default_limit: int | None) -> ChatRequest:
+    if limit is None and not limits_itself(config.further):
+        limit = default_limit
     return ChatRequest(
-        model=config.model,
+        model=model,
         messages=_messages(config),
         temperature=config.temperature,
         top_p=config.top_p,
-        max_tokens=max_tokens,
+        max_tokens=limit,
         stop=[config.stop] if isinstance(config.stop, str) else config.stop,
         seed=config.seed,
         response_schema=config.response_schema,
@@ -209,14 +146,74 @@ def _messages(config: LlmConfig) -> Sequence[Message]:
     return messages
 
 
-async def _streamed(model: ChatModel, request: ChatRequest, context: StepContext) -> ChatResult:
-    result: ChatResult | None = None
-    async for item in model.stream(request, context.call):
-        match item:
-            case ChatDelta(text=text):
-                context.emit(text)
-            case ChatResult():
-                result = item
-    if result is None:
-        raise TemporaryError("connection", "the provider's stream ended before the answer was complete")
-    return result
+# --- several calls ------------------------------------------------------------------------------------
+
+
+async def _ask_on(config: LlmConfig, context: StepContext) -> StepOutcome:
+    """Ask one model after another, and each to repair its answer, as the author says."""
+    calls = ModelCalls(context, stream=config.stream)
+
+    def streamed() -> bool:
+        return calls.streamed
+
+    async def ask(candidate: Candidate, call: CallContext) -> Fit:
+        async def make(request: ChatRequest, own: CallContext) -> ChatResult:
+            result = await calls.make(candidate.provider, request, own)
+            if config.fallbacks and _is_filtered(result):
+                raise PermanentError("content_filter", "the provider filtered all of its answer")
+            return result
+
+        return await fitting(
+            candidate.request,
+            call,
+            repairs=_repairs(config),
+            make=make,
+            read=lambda result: _value(config, result),
+            streamed=streamed,
+        )
+
+    candidates = _candidates(config, context.max_tokens)
+    try:
+        found = await first_answer(candidates, context.call, ask, streamed=streamed)
+    except CallError as error:
+        error.billed = StepOutcome(outputs={}, provider=config.provider, calls=tuple(calls.made))
+        raise
+    return _found(found, calls)
+
+
+def _found(found: Found[Fit], calls: ModelCalls) -> StepOutcome:
+    fit, result = found.answer, found.answer.result
+    usage = total([call.usage for call in calls.made if call.usage is not None])
+    tried = [miss.as_output() for miss in found.misses]
+    return StepOutcome(
+        outputs=_outputs(result, fit.value, usage, repairs=fit.repairs, tried=tried),
+        usage=usage,
+        provider=found.candidate.provider,
+        model=result.model,
+        asked_model=found.candidate.request.model,
+        calls=tuple(calls.made) if len(calls.made) > 1 else (),
+    )
+
+
+def _is_filtered(result: ChatResult) -> bool:
+    return result.finish_reason == "content_filter" and not result.text.strip() and not result.tool_calls
+
+
+def _repairs(config: LlmConfig) -> int:
+    if config.on_invalid is None or config.response_schema is None:
+        return 0
+    return config.on_invalid.repair_attempts
+
+
+def _candidates(config: LlmConfig, default_limit: int | None) -> Sequence[Candidate]:
+    """The step's model and its fallbacks, each model once: asked the same it would say the same."""
+    first = Candidate(
+        provider=config.provider, request=_request(config, config.model, config.max_tokens, default_limit)
+    )
+    known = {(config.provider, config.model): first}
+    for number, named in enumerate(config.fallbacks or (), start=1):
+        limit = named.max_tokens or config.max_tokens
+        request = _request(config, named.model, limit, default_limit)
+        further = Candidate(provider=named.provider, request=request, key=f":fallback{number}")
+        known.setdefault((named.provider, named.model), further)
+    return tuple(known.values())

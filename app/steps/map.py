@@ -28,6 +28,11 @@ _WORDS: Final = frozenset(
 
 
 def _a_list(value: Any) -> Any:
+    if value is None:
+        raise PydanticCustomError(
+            "items_null",
+            "This should be a list and is null; write `| default([], true)` where nothing means no items",
+        )
     if isinstance(value, dict):
         raise PydanticCustomError(
             "items_object",

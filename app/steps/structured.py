@@ -6,7 +6,8 @@ document) and its patterns run on an engine without backtracking.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
@@ -15,7 +16,22 @@ import orjson
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.problems import pointer
 
+MOST_FAULTS: Final = 3
+"""Of one answer."""
+MOST_SAID: Final = 160
+"""Characters of what the validator says of one of them."""
 _FENCE: Final = "```"
+
+
+class UnfitAnswer(TemporaryError):
+    """A model's answer is no JSON, or does not fit the schema; asked again, it may answer better.
+
+    `faults` say what is wrong, at more length than the message: they may repeat parts of the answer.
+    """
+
+    def __init__(self, message: str, faults: Sequence[str]) -> None:
+        super().__init__("invalid_output", message)
+        self.faults = tuple(faults)
 
 
 def schema_problem(schema: Mapping[str, Any]) -> str | None:
@@ -38,8 +54,8 @@ def unfenced(text: str) -> str:
 def parse_answer(text: str, schema: Mapping[str, Any], *, cut_off: bool) -> Any:
     """The value that a model's answer holds, valid under the schema.
 
-    Raises `TemporaryError("invalid_output")` when the text is no JSON or does not fit, because a model
-    asked again may answer better, and `PermanentError("invalid_config")` for an unusable schema.
+    Raises `UnfitAnswer` when the text is no JSON or does not fit, and `PermanentError("invalid_config")`
+    for an unusable schema.
     """
     try:
         validator = _validator(schema)
@@ -50,15 +66,24 @@ def parse_answer(text: str, schema: Mapping[str, Any], *, cut_off: bool) -> Any:
     try:
         value = orjson.loads(unfenced(text))
     except orjson.JSONDecodeError as error:
-        advice = "it was cut off: raise 'max_tokens'" if cut_off else f"{error.msg}, position {error.pos}"
-        raise TemporaryError("invalid_output", f"the model's answer is no JSON ({advice})") from None
-    for failure in validator.iter_errors(value):
-        where = pointer(*failure.instance_path) or "the answer"
-        rule = pointer(*failure.schema_path) or "the schema"
-        raise TemporaryError(
-            "invalid_output", f"the model's answer does not fit 'response_schema': {where!r} breaks {rule!r}"
-        )
-    return value
+        fault = f"{error.msg}, position {error.pos}"
+        advice = "it was cut off: raise 'max_tokens'" if cut_off else fault
+        raise UnfitAnswer(f"the model's answer is no JSON ({advice})", [f"it is no JSON ({fault})"]) from None
+    failures = list(islice(validator.iter_errors(value), MOST_FAULTS))
+    if not failures:
+        return value
+    broken = [_broken(failure) for failure in failures]
+    said = [_first_line(failure)[:MOST_SAID] for failure in failures]
+    raise UnfitAnswer(
+        f"the model's answer does not fit 'response_schema': {broken[0]}",
+        [f"{rule}: {reason}" for rule, reason in zip(broken, said, strict=True)],
+    )
+
+
+def _broken(failure: jsonschema_rs.ValidationError) -> str:
+    where = pointer(*failure.instance_path) or "the answer"
+    rule = pointer(*failure.schema_path) or "the schema"
+    return f"{where!r} breaks {rule!r}"
 
 
 def _validator(schema: Mapping[str, Any]) -> jsonschema_rs.Validator:

@@ -16,6 +16,7 @@ from app.ports.errors import PermanentError
 from app.ports.problems import Problem, pointer
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
+from app.steps.faults import in_words, place
 from app.steps.kind import RENDERED, Scope, StepConfig, Templated, is_template
 from app.steps.suggest import did_you_mean
 from app.steps.transforms.function import Transform
@@ -222,8 +223,5 @@ def _parameter_problem(config: TransformConfig, transform: Transform, found: Err
 
 
 def _complaint(function: str, found: ErrorDetails) -> str:
-    path = ".".join(map(str, found["loc"]))
-    subject = f"parameter {path!r} of {function!r}" if path else repr(function)
-    message = found["msg"]
-    general = message.startswith("Input should")
-    return f"{subject}{message.removeprefix('Input') if general else ': ' + message}"
+    path = place(found["loc"])
+    return in_words(found, f"parameter {path!r} of {function!r}" if path else repr(function))

@@ -7,13 +7,22 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from app.ports.problems import Problem, pointer
+from app.ports.problems import Problem
 from app.ports.steps import StepContext, StepOutcome
-from app.ports.vectors import VectorHit
+from app.ports.vectors import Hybrid, VectorHit
 from app.steps.base import BaseKind
-from app.steps.fields import Flag, Int, Name, Vector
+from app.steps.fields import FilledText, Flag, Int, Name, Number, Vector
 from app.steps.filters import filter_problems
 from app.steps.kind import StepConfig, Templated
+
+
+class HybridConfig(StepConfig):
+    """A search by words beside that by the vector."""
+
+    text: Templated[FilledText]
+    """The words to look for, such as the question as it was asked."""
+    alpha: Templated[Annotated[Number, Field(ge=0, le=1)]] = 0.5
+    """What the vector weighs: 1 it alone, 0 the words alone."""
 
 
 class VectorSearchConfig(StepConfig):
@@ -35,8 +44,8 @@ class VectorSearchConfig(StepConfig):
     """Give the metadata of each hit."""
     include_vectors: Templated[Flag] = False
     """Give the vector of each hit."""
-    hybrid: Any = None
-    """Refused by this version."""
+    hybrid: Templated[HybridConfig] | None = None
+    """Search by words as well, where the database can: `{text, alpha}`."""
 
 
 class VectorSearchKind(BaseKind):
@@ -49,19 +58,15 @@ class VectorSearchKind(BaseKind):
     name: ClassVar[str] = "vector_search"
     config_model: ClassVar[type[StepConfig]] = VectorSearchConfig
     outputs: ClassVar[tuple[str, ...]] = ("hits", "count")
+    only_reads: ClassVar[bool] = True
 
     def check(self, config: VectorSearchConfig) -> Iterable[Problem]:
-        """Filter operators, and keys of later versions."""
-        if "hybrid" in config.model_fields_set:
-            yield Problem(
-                pointer=pointer("hybrid"),
-                detail="'hybrid' is not supported by this version",
-                hint="remove 'hybrid' and search by vector alone",
-            )
-        yield from filter_problems(config.filter, "filter")
+        """Filter operators."""
+        return filter_problems(config.filter, "filter")
 
     async def execute(self, config: VectorSearchConfig, context: StepContext) -> StepOutcome:
         """Search once. Raises what the vector store raises."""
+        hybrid = config.hybrid
         hits = await context.services.vectors(config.database).search(
             config.index,
             config.query,
@@ -71,6 +76,7 @@ class VectorSearchKind(BaseKind):
             include_metadata=config.include_metadata,
             include_vectors=config.include_vectors,
             context=context.call,
+            hybrid=None if hybrid is None else Hybrid(text=hybrid.text, alpha=hybrid.alpha),
         )
         found = [_hit(hit, with_vector=config.include_vectors) for hit in hits]
         return StepOutcome(outputs={"hits": found, "count": len(found)})

@@ -12,8 +12,8 @@ from __future__ import annotations
 import difflib
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -21,11 +21,22 @@ import orjson
 
 from app.ports.errors import PermanentError
 from app.ports.vector_filters import FilterTree, matches, parse_filter
-from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorRecord
+from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord
 from app.stores.vector_blocks import BLOCK_ROWS, Rows
 from app.stores.vector_file import IndexRow, VectorFile
-from app.stores.vector_input import check_ids, check_name, check_top_k, from_bytes, invalid, to_batch, to_row
+from app.stores.vector_fusion import candidates_for, fused
+from app.stores.vector_input import (
+    check_hybrid,
+    check_ids,
+    check_name,
+    check_top_k,
+    from_bytes,
+    invalid,
+    to_batch,
+    to_row,
+)
 from app.stores.vector_matrix import ResidentVectors, row_bytes, unit_rows
+from app.stores.vector_words import no_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +74,23 @@ class VectorEngine:
         namespace: str,
         include_metadata: bool,
         include_vectors: bool,
+        hybrid: Hybrid | None = None,
     ) -> list[VectorHit]:
-        """The nearest records, best first."""
+        """The nearest records, best first; with `hybrid` those that are best by both rankings."""
         check_top_k(top_k)
         check_name(namespace, what="a namespace")
         tree = None if filter is None else parse_filter(filter)
         row = to_row(vector, what="the query vector")
+        if hybrid is not None:
+            check_hybrid(hybrid)
+            self._keep_words(check_name(index_name, what="an index name"), namespace)
         with self._file.reading():
             self._notice_other_writers()
             index = self._index(index_name)
             _check_dimensions(index, len(row), what="the query vector")
             unit = unit_rows(row[None, :])[0]
             query = _Query(index=index, namespace=namespace, unit=unit, top_k=top_k, tree=tree)
-            ranked = self._nearest(query)
+            ranked = self._nearest(query) if hybrid is None else self._best_of_both(query, hybrid)
             if not (include_metadata or include_vectors):
                 return [VectorHit(id=key, score=score) for score, key in ranked]
             rows = self._file.records(index.id, namespace, (key for _, key in ranked))
@@ -169,15 +184,60 @@ class VectorEngine:
             best = list(islice(merged, query.top_k))
         return best
 
+    def _best_of_both(self, query: _Query, hybrid: Hybrid) -> list[tuple[float, str]]:
+        most = candidates_for(query.top_k)
+        by_vector = self._nearest(replace(query, top_k=most)) if hybrid.alpha else []
+        by_words = self._by_words(query, hybrid.text, most) if hybrid.alpha < 1 else []
+        return fused(by_vector, by_words, alpha=hybrid.alpha, top_k=query.top_k)
+
+    def _by_words(self, query: _Query, text: str, most: int) -> list[tuple[float, str]]:
+        place = (query.index.id, query.namespace)
+        words_id = self._file.find_words(*place)
+        if words_id is None:
+            return []
+        if query.tree is None:
+            return list(self._file.words.matches(words_id, text, most=most))
+        passes = self._passes(query, query.tree)
+        found = self._file.words.matches(words_id, text, most=None)
+        return list(islice(((score, key) for score, key in found if passes(key)), most))
+
+    def _passes(self, query: _Query, tree: FilterTree) -> Callable[[str], bool]:
+        """Which records of the namespace pass the filter."""
+        resident = self._resident_vectors(query.index, query.namespace)
+        if resident is None:
+            place = (query.index.id, query.namespace)
+            return lambda key: matches(tree, orjson.loads(self._file.metadata_of(*place, key)))
+        self._load_columns(query, tree, resident)
+        passing = resident.passing(tree)
+        self._trim()
+        return passing.__contains__
+
+    def _keep_words(self, index_name: str, namespace: str) -> None:
+        """Have the words of a namespace kept, from the first search for some of them on."""
+        with self._file.reading():
+            index = self._file.find_index(index_name)
+            if index is None or self._file.find_words(index.id, namespace) is not None:
+                return
+        if not self._file.words.available:
+            raise no_words()
+        with self._file.writing():
+            known = self._file.find_words(index.id, namespace)
+            if known is None and self._file.count_namespace(index.id, namespace):
+                self._file.begin_words(index.id, namespace)
+
     def _ranked(self, query: _Query, vectors: ResidentVectors) -> list[tuple[float, str]]:
-        if query.tree is not None and (missing := vectors.missing_fields(query.tree)):
+        if query.tree is not None:
+            self._load_columns(query, query.tree, vectors)
+        return vectors.nearest(query.unit, query.top_k, query.tree)
+
+    def _load_columns(self, query: _Query, tree: FilterTree, vectors: ResidentVectors) -> None:
+        if missing := vectors.missing_fields(tree):
             place = (query.index.id, query.namespace)
             if len(vectors) <= BLOCK_ROWS:
                 rows = self._file.records(*place, vectors.ids)
                 vectors.load_columns(missing, _parsed((row.id, row.metadata) for row in rows))
             else:
                 vectors.load_columns(missing, _parsed(self._file.metadata(*place)))
-        return vectors.nearest(query.unit, query.top_k, query.tree)
 
     def _passing(self, index: IndexRow, namespace: str, tree: FilterTree) -> list[str]:
         stored = _parsed(self._file.metadata(index.id, namespace))

@@ -2,7 +2,8 @@
 
 One connection, used by one thread at a time, owns the file: write-ahead log, `synchronous=FULL`, so a
 commit survives a kill and a power cut. Statements run inside `reading` or `writing`; several of them
-see one state of the file. What a filter or a cosine means is not known here.
+see one state of the file. What a filter or a cosine means is not known here, and what is kept of words is
+`vector_words`'.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from app.ports.errors import PermanentError
+from app.stores.vector_words import VectorWords
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+FIRST_VERSION: Final = 1
+"""Of a file that keeps no words."""
 
 _SCHEMA: Final = (
     """CREATE TABLE vector_index (
@@ -59,6 +63,7 @@ class VectorFile:
     def __init__(self, path: Path) -> None:
         """Open or create it. Raises `PermanentError` if a newer release wrote it."""
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.words = VectorWords(self._connection)
         try:
             self._prepare()
         except BaseException:
@@ -74,7 +79,7 @@ class VectorFile:
         ):
             self._connection.execute(f"PRAGMA {pragma}")
         with self.writing():
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            version = self._schema_version()
             if version > SCHEMA_VERSION:
                 raise PermanentError(
                     "invalid_config",
@@ -84,7 +89,11 @@ class VectorFile:
             if version == 0:
                 for statement in _SCHEMA:
                     self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._connection.execute(f"PRAGMA user_version = {FIRST_VERSION}")
+
+    def _schema_version(self) -> int:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
 
     def close(self) -> None:
         """Close it; the log is folded into the file."""
@@ -149,7 +158,7 @@ class VectorFile:
     def _number(self, sql: str, *parameters: int | str) -> int:
         return int(self._connection.execute(sql, parameters).fetchone()[0])
 
-    def put(self, index_id: int, namespace: str, records: Iterable[RecordRow]) -> None:
+    def put(self, index_id: int, namespace: str, records: Sequence[RecordRow]) -> None:
         """Insert or replace by id."""
         self._connection.executemany(
             "INSERT INTO vector_record (index_id, namespace, id, vector, metadata) VALUES (?, ?, ?, ?, ?) "
@@ -157,6 +166,9 @@ class VectorFile:
             "DO UPDATE SET vector = excluded.vector, metadata = excluded.metadata",
             ((index_id, namespace, record.id, record.vector, record.metadata) for record in records),
         )
+        words_id = self.find_words(index_id, namespace)
+        if words_id is not None:
+            self.words.put(words_id, ((record.id, record.metadata) for record in records))
 
     def delete(self, index_id: int, namespace: str, ids: Sequence[str]) -> int:
         """Delete by id; returns how many there were."""
@@ -164,10 +176,16 @@ class VectorFile:
             "DELETE FROM vector_record WHERE index_id = ? AND namespace = ? AND id = ?",
             ((index_id, namespace, record_id) for record_id in ids),
         )
+        words_id = self.find_words(index_id, namespace)
+        if words_id is not None:
+            self.words.delete(words_id, ids)
         return max(cursor.rowcount, 0)
 
     def delete_namespace(self, index_id: int, namespace: str) -> int:
         """Delete a namespace's records; returns how many there were."""
+        words_id = self.find_words(index_id, namespace)
+        if words_id is not None:
+            self.words.end(words_id)
         return self._connection.execute(
             "DELETE FROM vector_record WHERE index_id = ? AND namespace = ?", (index_id, namespace)
         ).rowcount
@@ -196,3 +214,24 @@ class VectorFile:
             ).fetchone()
             if row is not None:
                 yield RecordRow(id=record_id, vector=row[0], metadata=row[1])
+
+    def metadata_of(self, index_id: int, namespace: str, record_id: str) -> str:
+        """The metadata of a record that is there."""
+        row = self._connection.execute(
+            "SELECT metadata FROM vector_record WHERE index_id = ? AND namespace = ? AND id = ?",
+            (index_id, namespace, record_id),
+        ).fetchone()
+        return str(row[0])
+
+    # --- words ----------------------------------------------------------------------------------------
+
+    def find_words(self, index_id: int, namespace: str) -> int | None:
+        """What `words` knows a namespace by; None if no words of it are kept."""
+        return None if self._schema_version() == FIRST_VERSION else self.words.find(index_id, namespace)
+
+    def begin_words(self, index_id: int, namespace: str) -> None:
+        """Keep the words of a namespace from now on, and write the file in the newest schema."""
+        if self._schema_version() == FIRST_VERSION:
+            self.words.create_tables()
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self.words.begin(index_id, namespace)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import orjson
 
 from app.ports.errors import PermanentError
-from app.ports.vectors import VectorRecord
+from app.ports.vectors import Hybrid, VectorRecord
 from app.stores.vector_blocks import Rows
 from app.stores.vector_file import RecordRow
 
@@ -63,6 +63,13 @@ def check_top_k(top_k: int) -> int:
     if not 1 <= top_k <= MAX_TOP_K:
         raise invalid(f"top_k is {top_k}; ask for 1 to {MAX_TOP_K} hits")
     return top_k
+
+
+def check_hybrid(hybrid: Hybrid) -> Hybrid:
+    """What words are looked for, and what they weigh."""
+    if not 0.0 <= hybrid.alpha <= 1.0:
+        raise invalid(f"the alpha of a hybrid search is {hybrid.alpha}; write 0 (words) to 1 (vectors)")
+    return hybrid
 
 
 def to_row(vector: Sequence[float], *, what: str) -> Rows:

@@ -117,6 +117,11 @@ class ResidentVectors:
                 column.set(slot, metadata.get(name))
         self._columns.update(loaded)
 
+    def passing(self, tree: FilterTree) -> frozenset[str]:
+        """The ids of the records that pass a filter, whose columns are loaded."""
+        slots = np.flatnonzero(mask_of(tree, self._columns, len(self._ids)))
+        return frozenset(self._ids[slot] for slot in slots)
+
     def nearest(self, unit_query: Rows, top_k: int, tree: FilterTree | None) -> list[tuple[float, str]]:
         """The best `top_k` as (cosine, id), best first, equal ones by id."""
         count = len(self._ids)

@@ -82,11 +82,11 @@ class EmbeddedVectorStore:
         hybrid: Hybrid | None = None,
         model: str | None = None,
     ) -> Sequence[VectorHit]:
-        """See the port. `top_k` is 1 to 10,000; vectors come back as they were stored, in float32."""
-        if hybrid is not None:
-            raise PermanentError(
-                "invalid_request", "the embedded vector store has no hybrid search; leave 'hybrid' out"
-            )
+        """See the port. `top_k` is 1 to 10,000; vectors come back as they were stored, in float32.
+
+        Scores of a hybrid search are 0 to 1 (`vector_fusion`). The first one in a namespace reads all of its
+        texts, and has their words kept from then on.
+        """
         return await self._in_thread(
             lambda: self._loaded().search(
                 index,
@@ -96,6 +96,7 @@ class EmbeddedVectorStore:
                 namespace=namespace or "",
                 include_metadata=include_metadata,
                 include_vectors=include_vectors,
+                hybrid=hybrid,
             ),
             timeout_seconds=context.timeout_seconds,
         )

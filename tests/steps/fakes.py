@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pytest
@@ -27,7 +27,7 @@ from app.ports.models import (
     Usage,
 )
 from app.ports.steps import Services, StepContext, StepOutcome
-from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord, VectorStore
 from app.steps.kind import RENDERED, StepKind
 from app.steps.transforms.registry import TRANSFORMS
 
@@ -159,14 +159,23 @@ class FakeVectors:
         include_metadata: bool,
         include_vectors: bool,
         context: CallContext,
+        hybrid: Hybrid | None = None,
+        model: str | None = None,
     ) -> Sequence[VectorHit]:
         asked = {"index": index, "vector": vector, "top_k": top_k, "filter": filter, "namespace": namespace}
         asked |= {"include_metadata": include_metadata, "include_vectors": include_vectors}
+        asked |= {"hybrid": hybrid, "model": model}
         self.calls.append(("search", asked))
         return self.hits[:top_k]
 
     async def upsert(
-        self, index: str, records: Sequence[VectorRecord], *, namespace: str | None, context: CallContext
+        self,
+        index: str,
+        records: Sequence[VectorRecord],
+        *,
+        namespace: str | None,
+        context: CallContext,
+        model: str | None = None,
     ) -> int:
         self.calls.append(("upsert", {"index": index, "records": list(records), "namespace": namespace}))
         return len(records)
@@ -210,7 +219,7 @@ class FakeHttp:
 
 @dataclass
 class FakeServices:
-    """One of everything, each under the name `own`."""
+    """One of everything, each under the name `own`, and further chat models by their names."""
 
     http: HttpClient = field(default_factory=FakeHttp)
     operator_http: HttpClient = field(default_factory=FakeHttp)
@@ -219,9 +228,10 @@ class FakeServices:
     embeddings: Embedder = field(default_factory=FakeEmbedder)
     ranker: Reranker = field(default_factory=FakeReranker)
     database: VectorStore = field(default_factory=FakeVectors)
+    chats: Mapping[str, ChatModel] = field(default_factory=dict)
 
     def chat(self, provider: str) -> ChatModel:
-        return _known(provider, self.chat_model)
+        return self.chats.get(provider) or _known(provider, self.chat_model)
 
     def embedder(self, provider: str) -> Embedder:
         return _known(provider, self.embeddings)
@@ -244,6 +254,8 @@ async def run(
     document: Mapping[str, Any],
     services: Services | None = None,
     heard: list[str] | None = None,
+    *,
+    timeout_seconds: float = CALL.timeout_seconds,
 ) -> StepOutcome:
     """One attempt at a step whose document holds no templates any more; `heard` takes what it streams."""
 
@@ -252,8 +264,9 @@ async def run(
             heard.append(text)
 
     config = kind.config_model.model_validate(dict(document), context=RENDERED)
+    call = replace(CALL, timeout_seconds=timeout_seconds)
     context = StepContext(
-        call=CALL, services=services or FakeServices(), emit=emit, workflow="demo", tenant="default"
+        call=call, services=services or FakeServices(), emit=emit, workflow="demo", tenant="default"
     )
     return await kind.execute(config, context)
 

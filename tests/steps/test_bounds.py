@@ -79,7 +79,7 @@ def test_the_limit_that_is_sent_bounds_the_answer(more: dict[str, Any], expected
 def test_tools_and_schemas_count_as_input() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     (bound,) = bounds(LlmKind(), {**ASK, "response_schema": schema})
-    assert bound.input_tokens > OVERHEAD + 8 + TOOLS_TOKENS + 40
+    assert (bound.input_tokens or 0) > OVERHEAD + 8 + TOOLS_TOKENS + 40
 
 
 async def test_the_default_limit_is_sent_only_where_the_author_set_none() -> None:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import Message
 from app.steps.kind import RENDERED
-from app.steps.llm import LlmConfig, LlmKind
+from app.steps.llm import LlmKind
+from app.steps.llm_config import LlmConfig
 from tests.steps.fakes import FakeChat, FakeServices, chat_result, problems, run
 
 LLM = {"provider": "own", "model": "m", "prompt": "hi"}
@@ -70,13 +71,6 @@ def test_a_prompt_that_renders_to_a_structure_is_refused_with_a_hint(value: obje
 def test_a_turn_without_role_or_content_is_refused(message: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         LlmConfig.model_validate({"provider": "own", "model": "m", "messages": [message]})
-
-
-def test_keys_of_later_versions_are_refused_by_name() -> None:
-    found = problems(LlmKind(), {**LLM, "fallbacks": [], "on_invalid": {}})
-
-    assert set(found) == {"/fallbacks", "/on_invalid"}
-    assert "is not supported by this version" in found["/fallbacks"]
 
 
 def test_extra_cannot_smuggle_in_the_keys_of_the_step() -> None:
@@ -179,7 +173,8 @@ async def test_the_outputs_show_the_answer_and_what_was_billed() -> None:
     assert outcome.outputs["text"] == "hello"
     assert outcome.outputs["usage"]["output_tokens"] == 3
     assert outcome.outputs["tool_calls"] == []
-    assert (outcome.provider, outcome.model) == ("own", "model-0613")
+    assert (outcome.outputs["repairs"], outcome.outputs["tried"]) == (0, [])
+    assert (outcome.provider, outcome.model, outcome.calls) == ("own", "model-0613", ())
 
 
 async def test_an_answer_with_braces_stays_text() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.ports.errors import PermanentError
-from app.ports.vectors import VectorHit, VectorRecord
+from app.ports.vectors import Hybrid, VectorHit, VectorRecord
 from app.steps.kind import RENDERED, StepConfig
 from app.steps.vector_delete import VectorDeleteConfig, VectorDeleteKind
 from app.steps.vector_search import VectorSearchConfig, VectorSearchKind
@@ -82,8 +82,26 @@ def test_good_filters_and_templates_pass() -> None:
     assert problems(VectorSearchKind(), {**SEARCH, "query": "{{ outputs.e }}", "filter": good}) == {}
 
 
-def test_hybrid_search_is_a_later_version() -> None:
-    assert "not supported" in problems(VectorSearchKind(), {**SEARCH, "hybrid": {"text": "x"}})["/hybrid"]
+@pytest.mark.parametrize(
+    "hybrid",
+    ["words", {}, {"text": ""}, {"text": "x", "alpha": 1.1}, {"text": "x", "alpha": "0.5"}, {"words": "x"}],
+)
+def test_a_wrong_hybrid_search_is_refused(hybrid: Any) -> None:
+    assert "hybrid" in refusal(VectorSearchConfig, {**SEARCH, "hybrid": hybrid})
+
+
+@pytest.mark.parametrize(
+    ("hybrid", "asked"),
+    [
+        (None, None),
+        ({"text": "the words"}, Hybrid(text="the words", alpha=0.5)),
+        ({"text": "the words", "alpha": 1}, Hybrid(text="the words", alpha=1.0)),
+    ],
+)
+async def test_a_search_asks_for_words_where_it_says_so(hybrid: Any, asked: Hybrid | None) -> None:
+    vectors = FakeVectors()
+    await run(VectorSearchKind(), {**SEARCH, "hybrid": hybrid}, FakeServices(database=vectors))
+    assert vectors.calls[0][1]["hybrid"] == asked
 
 
 async def test_hits_come_in_the_stores_order_without_vectors() -> None:
