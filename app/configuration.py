@@ -12,19 +12,46 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, SecretStr
 
+from app.ports.provider_status import Bounds
+from app.providers.anthropic import AnthropicConfig
+from app.providers.azure import AzureConfig
+from app.providers.breaker import BreakerPolicy
+from app.providers.chroma import ChromaConfig
+from app.providers.cohere import CohereConfig
 from app.providers.echo import EchoConfig
+from app.providers.gemini import GeminiConfig
 from app.providers.instances import InstanceConfig, LocalConfig
+from app.providers.mistral import MistralConfig
+from app.providers.ollama import OllamaConfig
 from app.providers.openai import OpenAIConfig
+from app.providers.pinecone import PineconeConfig
+from app.providers.qdrant import QdrantConfig
+from app.providers.rerank_server import RerankServerConfig
+from app.providers.weaviate import WeaviateConfig
+from app.providers.wrapping import InstanceTerms
 from app.security.redaction import Redactor
 from app.services.webhook_decisions import DAY, DeliveryPolicy
 from app.settings import Settings
 from app.settings_providers import (
+    AnthropicSettings,
+    AzureSettings,
+    ChromaSettings,
+    CohereSettings,
     DatabaseSettings,
     EchoSettings,
+    GeminiSettings,
     LocalSettings,
+    MistralSettings,
+    OllamaSettings,
     OpenAISettings,
+    PgVectorSettings,
+    PineconeSettings,
     ProviderSettings,
+    QdrantSettings,
+    RerankServerSettings,
+    WeaviateSettings,
 )
+from app.stores.pgvector import PgVectorConfig
 
 T = TypeVar("T")
 
@@ -40,10 +67,52 @@ class DatabaseConfig(Protocol):
 
 INSTANCES: Final[Mapping[type[BaseModel], type[InstanceConfig]]] = {
     OpenAISettings: OpenAIConfig,
+    AzureSettings: AzureConfig,
+    MistralSettings: MistralConfig,
+    AnthropicSettings: AnthropicConfig,
+    CohereSettings: CohereConfig,
+    RerankServerSettings: RerankServerConfig,
+    GeminiSettings: GeminiConfig,
+    OllamaSettings: OllamaConfig,
     EchoSettings: EchoConfig,
     LocalSettings: LocalConfig,
 }
-DATABASES: Final[Mapping[type[BaseModel], type[DatabaseConfig]]] = {}
+DATABASES: Final[Mapping[type[BaseModel], type[DatabaseConfig]]] = {
+    QdrantSettings: QdrantConfig,
+    PineconeSettings: PineconeConfig,
+    WeaviateSettings: WeaviateConfig,
+    ChromaSettings: ChromaConfig,
+    PgVectorSettings: PgVectorConfig,
+}
+
+
+def instance_terms(settings: ProviderSettings | DatabaseSettings) -> InstanceTerms:
+    """What the settings say of an instance or a database that its adapter need not know."""
+    models: Mapping[str, BaseModel] = getattr(settings, "models", {})
+    return InstanceTerms(
+        vendor=settings.vendor,
+        bounds=_bounds(settings),
+        models={model: _bounds(limits) for model, limits in models.items()},
+    )
+
+
+def breaker_policy(settings: Settings) -> BreakerPolicy | None:
+    """When circuit breakers open and for how long; None where they are switched off."""
+    breaker = settings.breaker
+    if not breaker.enabled:
+        return None
+    return BreakerPolicy(
+        window_seconds=breaker.window_seconds,
+        min_calls=breaker.min_calls,
+        failure_ratio=breaker.failure_ratio,
+        open_seconds=breaker.open_seconds,
+        max_open_seconds=breaker.max_open_seconds,
+        probe_seconds=breaker.probe_seconds,
+    )
+
+
+def _bounds(settings: BaseModel) -> Bounds:
+    return Bounds(**{field.name: getattr(settings, field.name, None) for field in fields(Bounds)})
 
 
 def instance_config(name: str, settings: ProviderSettings) -> InstanceConfig:

@@ -1,27 +1,28 @@
-"""The instances of model vendors: from the operator's configuration to wrapped adapters.
+"""The instances of model vendors: from the operator's configuration to adapters.
 
 A vendor is one file with its adapter and its config class (a frozen dataclass with `name` and
-`max_concurrency`), one builder here and one line in `VENDORS`; nothing else knows its name. Anthropic,
-Cohere and the hosted vector databases go the same way.
-
-Wrapping, from the outside in: limits, metrics and tracing, adapter. So the time that a call waits for a
-slot is not counted as the vendor's.
+`max_concurrency`), one builder here and one line in `VENDORS`; nothing else knows its name. What goes
+around adapters is `app.providers.wrapping`'s.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from app.observability.tracing import Tracer
 from app.ports.models import ChatModel, Embedder, Reranker
+from app.providers.anthropic import Anthropic, AnthropicConfig
+from app.providers.azure import Azure, AzureConfig
+from app.providers.cohere import Cohere, CohereConfig
 from app.providers.echo import Echo, EchoConfig
-from app.providers.limits import LimitedChat, LimitedEmbedder, LimitedReranker
+from app.providers.gemini import Gemini, GeminiConfig
+from app.providers.guard import Guard
 from app.providers.local.models import LocalModels
-from app.providers.metered import CallRecorder, Meter, MeteredChat, MeteredEmbedder, MeteredReranker
+from app.providers.mistral import Mistral, MistralConfig
+from app.providers.ollama import Ollama, OllamaConfig
 from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.rerank_server import RerankServer, RerankServerConfig
 from app.providers.transport import Transport
 
 
@@ -62,6 +63,12 @@ class Instance:
     reranker: Reranker | None = None
     embeds_in_process: bool = False
     """Whether embedding and reranking call nobody and therefore take no slot."""
+    calls_nobody: bool = False
+    """Whether nothing of it calls anybody: then there is nobody to be spared by a circuit breaker."""
+    vendor: str = ""
+    """As the operator's configuration spells it."""
+    guard: Guard | None = None
+    """What stands before it, once it is wrapped."""
     aclose: Callable[[], Awaitable[None]] = _nothing_to_close
 
 
@@ -70,10 +77,43 @@ def _openai(config: OpenAIConfig, transport: Transport) -> Instance:
     return Instance(name=config.name, chat=adapter, embedder=adapter)
 
 
+def _azure(config: AzureConfig, transport: Transport) -> Instance:
+    adapter = Azure(config, transport)
+    return Instance(name=config.name, chat=adapter, embedder=adapter)
+
+
+def _mistral(config: MistralConfig, transport: Transport) -> Instance:
+    adapter = Mistral(config, transport)
+    return Instance(name=config.name, chat=adapter, embedder=adapter)
+
+
+def _anthropic(config: AnthropicConfig, transport: Transport) -> Instance:
+    return Instance(name=config.name, chat=Anthropic(config, transport))
+
+
+def _cohere(config: CohereConfig, transport: Transport) -> Instance:
+    adapter = Cohere(config, transport)
+    return Instance(name=config.name, chat=adapter, embedder=adapter, reranker=adapter)
+
+
+def _rerank_server(config: RerankServerConfig, transport: Transport) -> Instance:
+    return Instance(name=config.name, reranker=RerankServer(config, transport))
+
+
+def _gemini(config: GeminiConfig, transport: Transport) -> Instance:
+    adapter = Gemini(config, transport)
+    return Instance(name=config.name, chat=adapter, embedder=adapter)
+
+
+def _ollama(config: OllamaConfig, transport: Transport) -> Instance:
+    adapter = Ollama(config, transport)
+    return Instance(name=config.name, chat=adapter, embedder=adapter)
+
+
 def _echo(config: EchoConfig, transport: Transport) -> Instance:
     del transport  # it stays offline
     adapter = Echo(config)
-    return Instance(name=config.name, chat=adapter, embedder=adapter, reranker=adapter)
+    return Instance(name=config.name, chat=adapter, embedder=adapter, reranker=adapter, calls_nobody=True)
 
 
 def _local(config: LocalConfig, transport: Transport) -> Instance:
@@ -91,32 +131,14 @@ def _local(config: LocalConfig, transport: Transport) -> Instance:
 
 VENDORS: Final[Mapping[type[InstanceConfig], Callable[[Any, Transport], Instance]]] = {
     OpenAIConfig: _openai,
+    AzureConfig: _azure,
+    MistralConfig: _mistral,
+    AnthropicConfig: _anthropic,
+    CohereConfig: _cohere,
+    RerankServerConfig: _rerank_server,
+    GeminiConfig: _gemini,
+    OllamaConfig: _ollama,
     EchoConfig: _echo,
     LocalConfig: _local,
 }
 """How an instance is built, by the class of its config."""
-
-
-def build_instance(
-    config: InstanceConfig, transport: Transport, recorder: CallRecorder, tracer: Tracer
-) -> Instance:
-    """One instance with its limits, metrics and tracing around it.
-
-    Raises `ValueError` for a configuration that cannot work (base URL, concurrency).
-    """
-    limit = config.max_concurrency
-    if limit is not None and limit < 1:
-        raise ValueError(f"max_concurrency of instance {config.name!r} must be at least 1, or left out")
-    bare = VENDORS[type(config)](config, transport)
-    meter = Meter(bare.name, recorder, tracer)
-    chat: ChatModel | None = MeteredChat(bare.chat, meter) if bare.chat else None
-    embedder: Embedder | None = MeteredEmbedder(bare.embedder, meter) if bare.embedder else None
-    reranker: Reranker | None = MeteredReranker(bare.reranker, meter) if bare.reranker else None
-    if limit is not None:
-        slots = asyncio.Semaphore(limit)
-        chat = LimitedChat(chat, slots) if chat else None
-        if embedder and not bare.embeds_in_process:
-            embedder = LimitedEmbedder(embedder, slots)
-        if reranker and not bare.embeds_in_process:
-            reranker = LimitedReranker(reranker, slots)
-    return Instance(name=bare.name, chat=chat, embedder=embedder, reranker=reranker, aclose=bare.aclose)

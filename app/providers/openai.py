@@ -1,48 +1,31 @@
-"""OpenAI, and every server that speaks its chat completions and embeddings: maps in, calls, maps out.
+"""OpenAI, and every server that speaks its chat completions and embeddings nearly as it does.
 
-`openai_format` and `openai_stream` hold the format, `vendor_api` the calls. Retries, limits, metrics and
-tracing are not here. OpenAI's own error codes (platform documentation, "Error codes") come first, then
-the status.
+What OpenAI's own models are known to refuse is refused before any call, at its own hosts only: of other
+servers nothing is known. Calls and format are in `completions_api` and the `openai_*` modules.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from app.ports.errors import ErrorClass, PermanentError
-from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, EmbedRequest, EmbedResult
-from app.providers import openai_format as fmt
-from app.providers.json_api import Credential, Endpoint
-from app.providers.json_format import VendorError
-from app.providers.openai_stream import Assembly
+from app.providers.completions_api import CompletionsApi
+from app.providers.json_api import Credential, Endpoint, divided
+from app.providers.openai_dialect import (
+    Dialect,
+    EmbeddingFormat,
+    StructuredOutputs,
+    limit_key_of,
+    plain_limit_key,
+)
+from app.providers.openai_models import VECTOR_SIZES, limit_key
 from app.providers.transport import Transport
-from app.providers.vendor_api import VendorApi
 
 OFFICIAL_HOST: Final = "api.openai.com"
-MAX_BATCH: Final = 2048
-PERMANENT_CODES: Final[Mapping[str, ErrorClass]] = {
-    "context_length_exceeded": "context_length",
-    "exceed_context_size_error": "context_length",
-    "string_above_max_length": "context_length",
-    "content_filter": "content_filter",
-    "content_policy_violation": "content_filter",
-    "insufficient_quota": "rate_limit",
-    "billing_hard_limit_reached": "rate_limit",
-    "model_not_found": "not_found",
-    "invalid_api_key": "authentication",
-}
-"""What trying again cannot help, by `code` or `type` of the error."""
-
-_REASONING_MODEL: Final = re.compile(r"(o\d|gpt-[5-9])")
-_CONTEXT_WORDS: Final = re.compile(r"context (length|window|size)", re.IGNORECASE)
-_BAD_REQUEST: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +33,8 @@ class OpenAIConfig:
     """One instance, named by the operator. `max_concurrency` None means unlimited.
 
     `embedding_format` base64 costs a quarter of the bytes and half of the CPU; some servers take only
-    float. `headers` go with every request; secret ones are cut out of whatever the server says.
+    float. `max_tokens_key` None: what OpenAI's model wants, `max_tokens` at other servers. `headers` go
+    with every request; secret ones are cut out of whatever the server says.
     """
 
     name: str
@@ -61,92 +45,36 @@ class OpenAIConfig:
     headers: Mapping[str, str | SecretStr] = field(default_factory=dict, repr=False)
     timeout_seconds: float = 600.0
     max_concurrency: int | None = None
-    embedding_format: Literal["base64", "float"] = "base64"
+    embedding_format: EmbeddingFormat = "base64"
+    structured_outputs: StructuredOutputs = "json_schema"
+    max_tokens_key: str | None = None
 
 
-class OpenAI:
+class OpenAI(CompletionsApi):
     """One instance as `ChatModel` and `Embedder`."""
 
-    max_batch: int = MAX_BATCH
-
     def __init__(self, config: OpenAIConfig, transport: Transport) -> None:
-        self._name = config.name
-        self._embedding_format = config.embedding_format
-        self._official = (urlsplit(config.base_url).hostname or "").endswith(OFFICIAL_HOST)
-        self._has_key = config.api_key is not None and bool(config.api_key.get_secret_value())
-        self._api = VendorApi(transport, _endpoint(config), read_error=fmt.read_error, classify=classify)
-
-    async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
-        """See `ChatModel`."""
-        answer = await self._api.post("/chat/completions", self._chat_body(request, stream=False), context)
-        return self._api.read(fmt.read_completion, answer, model=request.model)
-
-    async def stream(
-        self, request: ChatRequest, context: CallContext
-    ) -> AsyncIterator[ChatDelta | ChatResult]:
-        """See `ChatModel`. A server that ignores the wish to stream yields one delta."""
-        api = self._api
-        assembly = Assembly(request.model)
-        body = self._chat_body(request, stream=True)
-        async with api.stream("/chat/completions", body, context) as answer:
-            if answer.headers.get("content-type", "").startswith("application/json"):
-                whole = api.success(answer.headers, await answer.read())
-                result = api.read(fmt.read_completion, whole, model=request.model)
-                yield ChatDelta(text=result.text)
-                yield result
-                return
-            async with aclosing(api.events(answer)) as pieces:
-                async for piece in pieces:
-                    delta = api.read(assembly.add, piece)
-                    if delta is not None:
-                        yield delta
-            await answer.drain()
-        if not assembly.complete:
-            raise api.ended_early()
-        yield assembly.result()
-
-    async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
-        """See `Embedder`."""
-        self._check_key()
-        if len(request.texts) > self.max_batch:
-            raise PermanentError(
-                "invalid_request", f"instance {self._name!r} takes at most {self.max_batch} texts in one call"
-            )
-        body = self._api.written(fmt.embed_body, request, self._embedding_format)
-        answer = await self._api.post("/embeddings", body, context)
-        return self._api.read(fmt.read_embeddings, answer, request)
-
-    def _chat_body(self, request: ChatRequest, *, stream: bool) -> bytes:
-        self._check_key()
-        reasoning = self._official and _REASONING_MODEL.match(request.model)
-        limit_key: Literal["max_tokens", "max_completion_tokens"] = (
-            "max_completion_tokens" if reasoning else "max_tokens"
-        )
-        return self._api.written(fmt.chat_body, request, stream=stream, limit_key=limit_key)
-
-    def _check_key(self) -> None:
-        """Not to ask where the answer is known."""
-        if self._official and not self._has_key:
-            raise PermanentError(
-                "authentication", f"instance {self._name!r} has no API key; ask the operator to configure one"
-            )
+        has_key = config.api_key is not None and bool(config.api_key.get_secret_value())
+        super().__init__(transport, _endpoint(config), _dialect(config), has_key=has_key)
 
 
-def classify(status: int, error: VendorError) -> ErrorClass | None:
-    """See `Classify`."""
-    error_class = PERMANENT_CODES.get(error.code) or PERMANENT_CODES.get(error.type)
-    if error_class is None and status == _BAD_REQUEST and _CONTEXT_WORDS.search(error.message):
-        return "context_length"
-    return error_class
+def _dialect(config: OpenAIConfig) -> Dialect:
+    host = urlsplit(config.base_url).hostname or ""
+    official = host == OFFICIAL_HOST or host.endswith(f".{OFFICIAL_HOST}")
+    return Dialect(
+        vendor="OpenAI" if official else "the server",
+        needs_key=official,
+        limit_key=limit_key_of(config.max_tokens_key, limit_key if official else plain_limit_key),
+        structured_outputs=config.structured_outputs,
+        embedding_format=config.embedding_format,
+        takes_input_type=not official,
+        takes_empty_texts=not official,
+        vector_sizes=VECTOR_SIZES if official else {},
+    )
 
 
 def _endpoint(config: OpenAIConfig) -> Endpoint:
-    headers = {name: value for name, value in config.headers.items() if isinstance(value, str)}
-    credentials = [
-        Credential(header=name, secret=value)
-        for name, value in config.headers.items()
-        if isinstance(value, SecretStr)
-    ]
+    headers, credentials = divided(config.headers)
     if config.organization:
         headers["openai-organization"] = config.organization
     if config.project:

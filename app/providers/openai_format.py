@@ -1,74 +1,64 @@
-"""The bytes of OpenAI's chat completions and embeddings: requests out, answers in. No I/O.
+"""The bytes of OpenAI's chat completions: requests out, answers in. No I/O.
 
-Follows OpenAI's OpenAPI document (API version 2.3). Reading is lenient, because many servers speak this
-format nearly right: unknown keys are ignored, missing counts are None. What cannot be understood at all
-raises `Malformed`.
+Follows OpenAI's OpenAPI document (API version 2.3), in the dialect of the server. Reading is lenient,
+because many servers speak this format nearly right: unknown keys are ignored, missing counts are None.
+What cannot be understood at all raises `Malformed`. What the model thought is no part of its answer's text.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import sys
-from array import array
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from app.ports.models import ChatRequest, ChatResult, EmbedRequest, EmbedResult, FinishReason, Message, Usage
-from app.providers.json_format import Malformed, VendorError, count, dump, objects
+from app.ports.models import ChatRequest, ChatResult, FinishReason, Message, Usage
+from app.providers.json_format import Malformed, count, dump, objects, text
+from app.providers.openai_dialect import Dialect
+from app.providers.openai_schema import held_to
 
 FINISH_REASONS: Final[Mapping[object, FinishReason]] = {
     "stop": "stop",
+    "eos": "stop",
     "length": "length",
+    "model_length": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
+"""Those of OpenAI's document, and what other servers say for them."""
+BROKEN_OFF: Final = frozenset({"abort", "error"})
+"""Finish reasons of answers that are not whole, in the words of servers that give such."""
 RESERVED: Final = frozenset({"model", "messages", "stream", "stream_options"})
 """Keys of a request that options of the author's cannot replace."""
-STRICT_KEYWORDS: Final = frozenset(
-    {"$defs", "$ref", "additionalProperties", "anyOf", "const", "description", "enum", "items"}
-    | {"properties", "required", "title", "type"}
-)
-"""JSON Schema keywords that the strict mode is sure to take."""
 
 
-def chat_body(
-    request: ChatRequest, *, stream: bool, limit_key: Literal["max_tokens", "max_completion_tokens"]
-) -> bytes:
-    """The body of `POST /chat/completions`. Raises `ValueError` for what JSON cannot carry."""
-    clash = sorted(RESERVED.intersection(request.extra))
-    if clash:
-        raise ValueError(f"remove {clash[0]!r} from the extra options: the service sets it")
-    body: dict[str, Any] = {"model": request.model, "messages": [_turn(turn) for turn in request.messages]}
+def chat_body(request: ChatRequest, dialect: Dialect, *, stream: bool) -> bytes:
+    """The body of `POST /chat/completions`. Raises `ValueError` for what JSON or the server cannot carry."""
+    if request.extra:
+        _check_options(request.extra, dialect)
+    messages: Sequence[Message] = request.messages
+    response_format = None
+    if request.response_schema is not None:
+        messages, response_format = held_to(request.response_schema, messages, dialect.structured_outputs)
+    body: dict[str, Any] = {
+        "model": dialect.names.get(request.model, request.model),
+        "messages": list(map(dialect.turn, messages)),
+    }
     options = {
         "temperature": request.temperature,
         "top_p": request.top_p,
-        limit_key: request.max_tokens,
+        dialect.limit_key(request.model): request.max_tokens,
         "stop": request.stop,
-        "seed": request.seed,
-        "response_format": _response_format(request.response_schema),
+        dialect.seed_key: request.seed,
+        "response_format": response_format,
         "tools": request.tools,
     }
-    body.update((key, value) for key, value in options.items() if value is not None)
-    body.update(request.extra)
+    body |= {key: value for key, value in options.items() if value is not None}
+    if request.extra:
+        body |= _options(request.extra, dialect)
     if stream:
         body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
-    return dump(body)
-
-
-def embed_body(request: EmbedRequest, encoding: Literal["base64", "float"]) -> bytes:
-    """The body of `POST /embeddings`. Raises `ValueError` for what JSON cannot carry."""
-    body: dict[str, Any] = {
-        "model": request.model,
-        "input": list(request.texts),
-        "encoding_format": encoding,
-    }
-    if request.dimensions is not None:
-        body["dimensions"] = request.dimensions
-    if request.input_type is not None:
-        body["input_type"] = request.input_type
+        if dialect.asks_for_usage:
+            body["stream_options"] = {"include_usage": True}
     return dump(body)
 
 
@@ -77,25 +67,54 @@ def read_completion(answer: Mapping[str, Any], *, model: str) -> ChatResult:
     choice = first_choice(answer)
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(message, dict):
-        raise Malformed("it has no choice with a message")
+        # What is filtered out whole need not have a message.
+        if choice is None or choice.get("finish_reason") != "content_filter":
+            raise Malformed("it has no choice with a message")
+        message = {}
     refusal = message.get("refusal")
+    calls = message.get("tool_calls")
     return ChatResult(
         text=content_text(message.get("content")) or content_text(refusal),
         model=model_name(answer, model),
         finish_reason="content_filter" if refusal else read_finish_reason(choice.get("finish_reason")),
         usage=read_usage(answer.get("usage")),
-        tool_calls=objects(message.get("tool_calls")),
+        tool_calls=list(map(read_tool_call, objects(calls))) if calls else _old_call(message),
     )
 
 
 def first_choice(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The first choice of a completion or of a piece of one."""
+    """The first choice of a completion."""
     return next(iter(objects(answer.get("choices"))), None)
 
 
 def read_finish_reason(reason: object) -> FinishReason:
-    """Why the model stopped, in our words."""
-    return FINISH_REASONS.get(reason, "unknown") if isinstance(reason, str) else "unknown"
+    """Why the model stopped, in our words. Raises `Malformed` where it did not come to its end."""
+    known = FINISH_REASONS.get(reason) if isinstance(reason, str) else None
+    if known is not None:
+        return known
+    if isinstance(reason, str) and reason in BROKEN_OFF:
+        raise Malformed(f"the server broke it off (finish reason {reason!r})")
+    return "unknown"
+
+
+def read_tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call as documents get it: with an id and a type, and with arguments as JSON text."""
+    function = call.get("function")
+    read = {"id": "", "type": "function", **{key: value for key, value in call.items() if key != "index"}}
+    read["id"], read["type"] = text(call, "id"), text(call, "type") or "function"
+    if isinstance(function, dict):
+        read["function"] = {"name": text(function, "name"), "arguments": json_text(function.get("arguments"))}
+    return read
+
+
+def json_text(value: object) -> str:
+    """Arguments as the JSON text that most servers send; a few send the object itself."""
+    if isinstance(value, str):
+        return value
+    try:
+        return dump(value if isinstance(value, dict) else {}).decode()
+    except ValueError as error:
+        raise Malformed(f"the arguments of a tool call cannot be used: {error}") from None
 
 
 def model_name(answer: Mapping[str, Any], otherwise: str) -> str:
@@ -127,80 +146,23 @@ def read_usage(usage: object) -> Usage:
     )
 
 
-def read_embeddings(answer: Mapping[str, Any], request: EmbedRequest) -> EmbedResult:
-    """Vectors in the order of the texts, whatever order they came in."""
-    data = objects(answer.get("data"))
-    if len(data) != len(request.texts):
-        raise Malformed(f"it has {len(data)} embeddings for {len(request.texts)} texts")
-    by_index = {str(item.get("index", place)): item for place, item in enumerate(data)}
-    try:
-        vectors = [_vector(by_index[str(place)].get("embedding")) for place in range(len(data))]
-    except KeyError as error:
-        raise Malformed(f"it has no embedding with index {error}") from None
-    expected = request.dimensions or (len(vectors[0]) if vectors else 0)
-    for vector in vectors:
-        if not vector or len(vector) != expected:
-            raise Malformed(f"an embedding has {len(vector)} dimensions instead of {expected}")
-    return EmbedResult(
-        vectors=vectors, model=model_name(answer, request.model), usage=read_usage(answer.get("usage"))
-    )
+def _old_call(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The one call that there could be before there were tools; some servers still know nothing else."""
+    call = message.get("function_call")
+    return [read_tool_call({"function": call})] if isinstance(call, dict) else []
 
 
-def read_error(answer: object) -> VendorError | None:
-    """The error an answer holds; servers put it under `error`, as an object or as text."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if isinstance(error, dict):
-        code, kind, message = (error.get(key) for key in ("code", "type", "message"))
-        return VendorError(
-            code="" if code is None else str(code),
-            type="" if kind is None else str(kind),
-            message=str(message) if message else "no reason was given",
-        )
-    return VendorError(code="", type="", message=error) if isinstance(error, str) and error else None
+def _check_options(extra: Mapping[str, Any], dialect: Dialect) -> None:
+    clash = sorted(RESERVED.intersection(extra))
+    if clash:
+        raise ValueError(f"remove {clash[0]!r} from the extra options: the service sets it")
+    for option in extra:
+        if (advice := dialect.refused.get(option)) is not None:
+            raise ValueError(f"{option!r} is no option of {dialect.vendor}: {advice}")
 
 
-def _turn(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.content, **message.extra}
-
-
-def _response_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if schema is None:
-        return None
-    named = {"name": "answer", "schema": schema}
-    return {"type": "json_schema", "json_schema": {**named, "strict": True} if _is_strict(schema) else named}
-
-
-def _is_strict(schema: object, *, root: bool = True) -> bool:
-    """Whether the strict mode takes the schema: closed objects, every property required, simple keywords."""
-    if not isinstance(schema, Mapping) or not STRICT_KEYWORDS.issuperset(schema):
-        return False
-    if root and schema.get("type") != "object":
-        return False
-    properties, required = schema.get("properties", {}), schema.get("required", [])
-    definitions, choices = schema.get("$defs", {}), schema.get("anyOf", [])
-    if not isinstance(properties, dict) or not isinstance(definitions, dict):
-        return False
-    if not isinstance(required, list) or not isinstance(choices, list):
-        return False
-    closed = schema.get("additionalProperties") is False and set(map(str, required)) == set(properties)
-    if not closed and (schema.get("type") == "object" or properties):
-        return False
-    inner = [*properties.values(), *definitions.values(), *choices]
-    if "items" in schema:
-        inner.append(schema["items"])
-    return all(_is_strict(part, root=False) for part in inner)
-
-
-def _vector(embedding: object) -> list[float]:
-    if isinstance(embedding, list) and all(type(value) in (float, int) for value in embedding):
-        return embedding
-    if isinstance(embedding, str):
-        floats = array("f")
-        try:
-            floats.frombytes(base64.b64decode(embedding, validate=True))
-        except (binascii.Error, ValueError):
-            raise Malformed("an embedding is not base64 of 32-bit floats") from None
-        if sys.byteorder == "big":
-            floats.byteswap()
-        return floats.tolist()
-    raise Malformed("an embedding is neither a list of numbers nor base64")
+def _options(extra: Mapping[str, Any], dialect: Dialect) -> Mapping[str, Any]:
+    choice = extra.get("tool_choice")
+    if isinstance(choice, str) and choice in dialect.tool_choices:
+        return {**extra, "tool_choice": dialect.tool_choices[choice]}
+    return extra

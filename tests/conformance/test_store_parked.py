@@ -170,34 +170,58 @@ class TestWakes:
 
 
 class TestKeys:
-    async def test_runs_that_wait_to_begin_or_have_ended_hold_no_place(self, store: Store) -> None:
+    async def test_runs_that_were_never_begun_or_have_ended_hold_no_place(self, store: Store) -> None:
         await create(
             store,
             a_run("r1", concurrency_key="k"),
-            a_run("r2", concurrency_key="k", status="failed"),
-            a_run("r3", status="running"),
+            a_run("r2", concurrency_key="k", status="failed", started_at=NOON),
+            a_run("r3", status="running", started_at=NOON),
+            a_run("r4", concurrency_key="k", status="paused"),
         )
         assert await store.runs.active_by_concurrency_key() == {}
-        assert await store.runs.oldest_of_key("t1", "w", "k") is None
 
-    async def test_places_are_counted_by_tenant_workflow_and_key(self, store: Store) -> None:
-        runs = [
+    async def test_places_go_by_tenant_workflow_and_key_in_the_order_of_the_begins(
+        self, store: Store
+    ) -> None:
+        await create(
+            store,
             a_run("r1", status="running", started_at=NOON + 2, concurrency_key="k"),
             a_run("r2", status="waiting", started_at=NOON + 1, concurrency_key="k"),
             a_run("r3", status="paused", started_at=NOON, concurrency_key="other"),
             a_run("r4", status="cancelling", started_at=NOON, concurrency_key="k", workflow="x"),
             a_run("r5", status="running", started_at=NOON, concurrency_key="k", tenant="t2"),
-        ]
-        await create(store, *runs)
+        )
         assert await store.runs.active_by_concurrency_key() == {
-            ("t1", "w", "k"): 2,
-            ("t1", "w", "other"): 1,
-            ("t1", "x", "k"): 1,
-            ("t2", "w", "k"): 1,
+            ("t1", "w", "k"): ["r2", "r1"],
+            ("t1", "w", "other"): ["r3"],
+            ("t1", "x", "k"): ["r4"],
+            ("t2", "w", "k"): ["r5"],
         }
-        assert await store.runs.oldest_of_key("t1", "w", "k") == runs[1]
-        await store.journal.append(events(2, 2, "r2"), a_change("completed"))
-        assert await store.runs.oldest_of_key("t1", "w", "k") == runs[0]
+
+    async def test_all_but_the_newest_runs_of_a_key_are_overtaken(self, store: Store) -> None:
+        runs = [
+            a_run("r1", status="running", started_at=NOON + 9, created_at=NOON, concurrency_key="k"),
+            a_run("r2", status="paused", created_at=NOON + 1, concurrency_key="k"),
+            a_run("r3", created_at=NOON + 2, concurrency_key="k"),
+            a_run("r4", created_at=NOON + 2, concurrency_key="k"),
+        ]
+        await create(
+            store,
+            *runs,
+            a_run("r5", concurrency_key="other"),
+            a_run("r6", concurrency_key="k", tenant="t2"),
+            a_run("r7", concurrency_key="k", workflow="x"),
+            a_run("r8", concurrency_key="k", status="completed", created_at=NOON + 3),
+        )
+        overtaken = store.runs.overtaken
+        assert await overtaken("t1", "w", "k", keep=4, limit=9) == []
+        assert await overtaken("t1", "w", "k", keep=1, limit=9) == [runs[2], runs[1], runs[0]]
+        assert await overtaken("t1", "w", "k", keep=1, limit=2) == [runs[2], runs[1]]
+
+    async def test_statuses_are_read_for_many_at_once(self, store: Store) -> None:
+        await create(store, a_run("r1"), a_run("r2", tenant="t2", status="failed"))
+        assert await store.runs.statuses([]) == {}
+        assert await store.runs.statuses(["r1", "r9", "r2"]) == {"r1": "pending", "r2": "failed"}
 
 
 class TestChildren:

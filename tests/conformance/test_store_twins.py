@@ -244,7 +244,8 @@ class Twins(RuleBasedStateMachine):
     @rule(tenant=TENANTS, name=NAMES, run_id=RUNS)
     def relations(self, *, tenant: str, name: str, run_id: str) -> None:
         self.ask(lambda store: store.runs.active_by_concurrency_key())
-        self.ask(lambda store: store.runs.oldest_of_key(tenant, name, "k"))
+        self.ask(lambda store: store.runs.overtaken(tenant, name, "k", keep=1, limit=2))
+        self.ask(lambda store: store.runs.statuses([run_id, "unknown"]))
         self.ask(lambda store: store.runs.children(tenant, run_id))
 
     @rule(

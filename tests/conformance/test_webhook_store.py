@@ -33,7 +33,7 @@ def keys(found: Sequence[Delivery]) -> list[tuple[str, str]]:
 
 
 async def due(store: Store, now: float = LATER, *, limit: int = 100) -> list[DueDelivery]:
-    return list(await store.webhooks.due(now, limit=limit))
+    return list(await store.webhooks.due(now, limit=limit, per_target=limit))
 
 
 async def owed(store: Store) -> list[tuple[str, str]]:
@@ -95,6 +95,21 @@ class TestEndpoints:
         assert not await store.webhooks.update(changed, now=NOON)
         assert await store.webhooks.get("t1", "e1") == changed
         assert await store.idempotency.find("t1", "k1") is not None
+
+    async def test_no_more_than_the_most_are_kept_however_many_come_at_once(self, store: Store) -> None:
+        await store.webhooks.create(an_endpoint("other", tenant="t2"))
+        bound = an_endpoint("e0", run_id="r1")
+        await store.runs.create(a_run(), events(1, 1), DEFINITION, webhook=bound)
+        made = await asyncio.gather(
+            *(
+                store.webhooks.create(an_endpoint(f"e{n}"), an_answer(key=f"k{n}"), most=3)
+                for n in range(1, 9)
+            )
+        )
+        assert sorted(made) == [False] * 5 + [True] * 3
+        assert len(await store.webhooks.list("t1", limit=9)) == 3
+        kept = [await store.idempotency.find("t1", f"k{n}") is not None for n in range(1, 9)]
+        assert kept == made
 
     async def test_lists_go_by_id_and_leave_out_what_runs_brought(self, store: Store) -> None:
         for endpoint_id in ("e2", "e1", "e3"):
@@ -225,14 +240,27 @@ class TestSending:
             await store.webhooks.add(
                 a_delivery(endpoint_id=f"e{number}", target=target, next_attempt_at=NOON + number)
             )
-        found = await store.webhooks.due(NOON + 2, limit=10)
-        assert [it.endpoint.id for it in found] == ["e0", "e1", "e2"]
-        found = await store.webhooks.due(NOON + 9, limit=10, exclude=frozenset({"a"}))
+        found = await store.webhooks.due(NOON + 2, limit=10, per_target=10)
+        assert [it.endpoint.id for it in found] == ["e0", "e2", "e1"]
+        found = await store.webhooks.due(NOON + 9, limit=10, per_target=10, exclude=frozenset({"a"}))
         assert [it.endpoint.id for it in found] == ["e2", "e3"]
         await store.webhooks.record([settle(found[0].delivery)], now=NOON)
-        assert [it.endpoint.id for it in await due(store, limit=2)] == ["e0", "e1"]
-        assert [it.endpoint.id for it in await due(store)] == ["e0", "e1", "e3"]
+        assert [it.endpoint.id for it in await due(store, limit=2)] == ["e0", "e3"]
+        assert [it.endpoint.id for it in await due(store)] == ["e0", "e3", "e1"]
         assert await store.webhooks.pending() == 3
+
+    async def test_every_target_gets_its_turn_whatever_is_owed_to_the_others(self, store: Store) -> None:
+        await store.webhooks.create(an_endpoint("e1"))
+        for number, target in enumerate(("a", "a", "a", "b", "b", "c")):
+            await store.webhooks.add(
+                a_delivery(f"msg_{number}", target=target, next_attempt_at=NOON + number)
+            )
+        found = await store.webhooks.due(LATER, limit=10, per_target=2)
+        assert [it.delivery.id for it in found] == ["msg_0", "msg_3", "msg_5", "msg_1", "msg_4"]
+        found = await store.webhooks.due(LATER, limit=2, per_target=9)
+        assert [it.delivery.id for it in found] == ["msg_0", "msg_3"]
+        found = await store.webhooks.due(NOON + 3, limit=9, per_target=1)
+        assert [it.delivery.id for it in found] == ["msg_0", "msg_3"]
 
     async def test_what_became_of_attempts_is_kept(self, store: Store) -> None:
         await store.webhooks.create(an_endpoint())
@@ -368,7 +396,7 @@ async def test_a_closed_store_refuses(store: Store) -> None:
     with pytest.raises(StoreUnavailable):
         await store.webhooks.create(an_endpoint())
     with pytest.raises(StoreUnavailable):
-        await store.webhooks.due(NOON, limit=1)
+        await store.webhooks.due(NOON, limit=1, per_target=1)
 
 
 async def test_an_endpoint_of_another_process_hears_of_the_next_event(tmp_path: Path) -> None:

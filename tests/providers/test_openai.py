@@ -18,9 +18,14 @@ from pydantic import SecretStr
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext, ChatRequest, ChatResult, EmbedRequest, Message, Usage
-from app.providers import openai_format as fmt
+from app.providers.json_format import Malformed
 from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai_dialect import Dialect
+from app.providers.openai_errors import read_error
+from app.providers.openai_format import chat_body, read_completion
+from app.providers.openai_schema import STRICT_KEYWORDS
 from app.providers.openai_stream import Assembly
+from app.providers.openai_vectors import read_embeddings
 from app.providers.transport import Transport
 
 CANARY = "sk-canary-0123456789abcdef"
@@ -74,6 +79,17 @@ class Recording:
     @property
     def body(self) -> Any:
         return orjson.loads(self.requests[-1].content)
+
+
+def closed(defs: dict[str, Any] | None = None, **properties: Any) -> dict[str, Any]:
+    """An object with these properties and no others."""
+    schema = {"type": "object", "properties": properties, "required": [*properties]}
+    return {**schema, "additionalProperties": False, **({"$defs": defs} if defs else {})}
+
+
+def nested_objects(levels: int) -> dict[str, Any]:
+    """Objects within objects."""
+    return closed(a=nested_objects(levels - 1)) if levels > 1 else closed(a={"type": "string"})
 
 
 def embeddings(*vectors: Any, **usage: int) -> dict[str, Any]:
@@ -270,19 +286,19 @@ def test_any_json_is_read_or_called_malformed(value: Any) -> None:
     answer = value if isinstance(value, dict) else {"choices": value, "data": value, "error": value}
     request = EmbedRequest(model="m", texts=["a"])
     for read in (
-        lambda: fmt.read_completion(answer, model="m"),
-        lambda: fmt.read_embeddings(answer, request),
-        lambda: fmt.read_error(answer),
+        lambda: read_completion(answer, model="m"),
+        lambda: read_embeddings(answer, request),
+        lambda: read_error(answer),
         lambda: Assembly("m").add(answer),
     ):
-        with suppress(fmt.Malformed):
+        with suppress(Malformed):
             read()
 
 
-@given(st.dictionaries(st.sampled_from(sorted(fmt.STRICT_KEYWORDS)), nested(sorted(fmt.STRICT_KEYWORDS))))
+@given(st.dictionaries(st.sampled_from(sorted(STRICT_KEYWORDS)), nested(sorted(STRICT_KEYWORDS))))
 def test_any_schema_is_sent_as_it_is(schema: dict[str, Any]) -> None:
     request = ChatRequest(model="m", messages=[], response_schema=schema)
-    body = orjson.loads(fmt.chat_body(request, stream=False, limit_key="max_tokens"))
+    body = orjson.loads(chat_body(request, Dialect(), stream=False))
     assert body["response_format"]["json_schema"]["schema"] == orjson.loads(orjson.dumps(schema))
 
 
@@ -307,6 +323,24 @@ async def test_the_request_is_exactly_this(question: ChatRequest, context: CallC
         "authorization": f"Bearer {CANARY}",
         "content-length": "69",
     }
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"reasoning_effort": "high", "verbosity": "low"},
+        {"service_tier": "flex", "store": False, "metadata": {"team": "a"}},
+        {"prediction": {"type": "content", "content": "Because."}},
+        {"tool_choice": "required", "parallel_tool_calls": False},
+        {"prompt_cache_key": "k", "safety_identifier": "s", "logprobs": True, "top_logprobs": 2},
+    ],
+)
+async def test_further_options_pass_through(
+    question: ChatRequest, context: CallContext, option: dict[str, Any]
+) -> None:
+    server = Recording(ANSWER)
+    await model(server).complete(replace(question, extra=option), context)
+    assert option.items() <= server.body.items()
 
 
 async def test_every_option_has_its_place(context: CallContext) -> None:
@@ -349,7 +383,9 @@ async def test_every_option_has_its_place(context: CallContext) -> None:
         ("gpt-4o-mini", "https://api.openai.com/v1", "max_tokens"),
         ("o3-mini", "https://api.openai.com/v1", "max_completion_tokens"),
         ("gpt-5.2", "https://eu.api.openai.com/v1", "max_completion_tokens"),
+        ("ft:gpt-5-mini:acme::1", "https://api.openai.com/v1", "max_completion_tokens"),
         ("o3-mini", "http://127.0.0.1:8080/v1", "max_tokens"),
+        ("o3-mini", "https://notapi.openai.com/v1", "max_tokens"),
     ],
 )
 async def test_openais_reasoning_models_are_limited_by_their_own_key(
@@ -376,6 +412,18 @@ async def test_openais_reasoning_models_are_limited_by_their_own_key(
         ({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}, False),
         ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False),
         ({"type": "array", "items": {"type": "string"}}, False),
+        (closed(a={}), False),
+        (closed(a={"enum": ["x", "y"]}), False),
+        (closed(a={"type": "array"}), False),
+        (closed(a={"type": ["object", "null"]}), False),
+        (closed(a={"type": ["string", "null"]}), True),
+        (closed(a={"anyOf": [{"type": "string"}, closed(b={"type": "integer"})]}), True),
+        (closed(a={"$ref": "#/$defs/x"}, defs={"x": closed(b={"$ref": "#/$defs/x"})}), True),
+        (closed(a={"$ref": "#/$defs/x", "description": "An x."}, defs={"x": closed()}), False),
+        (closed(a={"$ref": "#/$defs/x"}, defs={"x": {"type": "string", "format": "date"}}), False),
+        ({**closed(a={"type": "string"}), "anyOf": [closed()]}, False),
+        (nested_objects(10), True),
+        (nested_objects(11), False),
         ({"type": "object", "additionalProperties": False, "minProperties": 1}, False),
     ],
 )
@@ -416,7 +464,9 @@ async def test_an_answer_is_read_with_its_usage(question: ChatRequest, context: 
         ("tool_calls", "tool_calls"),
         ("function_call", "tool_calls"),
         ("content_filter", "content_filter"),
-        ("eos", "unknown"),
+        ("eos", "stop"),
+        ("model_length", "length"),
+        ("tired", "unknown"),
         (None, "unknown"),
         (["stop"], "unknown"),
     ],
@@ -426,6 +476,41 @@ async def test_finish_reasons_are_translated(
 ) -> None:
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": reason}]}
     assert (await model(httpx.Response(200, json=body)).complete(question, context)).finish_reason == expected
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+async def test_an_answer_that_was_broken_off_may_be_asked_for_again(
+    question: ChatRequest, context: CallContext, reason: str
+) -> None:
+    body = {"choices": [{"message": {"content": "Be"}, "finish_reason": reason}]}
+    with pytest.raises(TemporaryError, match="broke it off") as failed:
+        await model(httpx.Response(200, json=body)).complete(question, context)
+    assert failed.value.error_class == "invalid_output"
+
+
+async def test_an_answer_that_is_filtered_whole_needs_no_message(
+    question: ChatRequest, context: CallContext
+) -> None:
+    body = {"choices": [{"index": 0, "finish_reason": "content_filter"}]}
+    result = await model(httpx.Response(200, json=body)).complete(question, context)
+    assert (result.text, result.finish_reason) == ("", "content_filter")
+
+
+async def test_calls_of_the_authors_own_tools_are_handed_on_as_they_are(
+    question: ChatRequest, context: CallContext
+) -> None:
+    call = {"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+    body = {"choices": [{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    result = await model(httpx.Response(200, json=body)).complete(question, context)
+    assert result.tool_calls == [call]
+
+
+async def test_the_one_function_of_old_is_a_tool_call(question: ChatRequest, context: CallContext) -> None:
+    message = {"content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    body = {"choices": [{"message": message, "finish_reason": "function_call"}]}
+    result = await model(httpx.Response(200, json=body)).complete(question, context)
+    assert result.finish_reason == "tool_calls"
+    assert result.tool_calls == [{"id": "", "type": "function", "function": message["function_call"]}]
 
 
 async def test_tool_calls_are_handed_on(question: ChatRequest, context: CallContext) -> None:
@@ -483,6 +568,68 @@ async def test_vectors_of_another_length_than_asked_for_are_refused(context: Cal
 async def test_a_batch_that_is_too_long_is_not_sent(context: CallContext) -> None:
     with pytest.raises(PermanentError, match="at most 2048"):
         await model(httpx.Response(200)).embed(EmbedRequest(model="m", texts=["a"] * 2049), context)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (
+            EmbedRequest(model="text-embedding-ada-002", texts=["a"], dimensions=1536),
+            "leave 'dimensions' out",
+        ),
+        (
+            EmbedRequest(model="text-embedding-3-small", texts=["a"], dimensions=1537),
+            "at most 1536 dimensions",
+        ),
+        (
+            EmbedRequest(model="text-embedding-3-large", texts=["a"], dimensions=3073),
+            "at most 3072 dimensions",
+        ),
+        (EmbedRequest(model="text-embedding-3-small", texts=["a", ""]), "text 1 is empty"),
+        (EmbedRequest(model="text-embedding-3-small", texts=[]), "no text to embed"),
+    ],
+)
+async def test_openai_is_not_asked_for_what_it_is_known_to_refuse(
+    context: CallContext, request_: EmbedRequest, message: str
+) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise AssertionError("it must not be sent")
+
+    with pytest.raises(PermanentError, match=message) as failed:
+        await model(handler).embed(request_, context)
+    assert failed.value.error_class == "invalid_request"
+
+
+async def test_a_batch_of_too_many_tokens_says_what_to_do(context: CallContext) -> None:
+    code = "max_tokens_per_request"
+    error = {"message": "Requested 460116 tokens, max 300000 tokens per request", "type": code, "code": code}
+    with pytest.raises(
+        PermanentError, match="max 300000 tokens per request; lower the 'batch_size'"
+    ) as failed:
+        await model(httpx.Response(400, json={"error": error})).embed(
+            EmbedRequest(model="text-embedding-3-small", texts=["a"]), context
+        )
+    assert failed.value.error_class == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "sent"),
+    [("https://api.openai.com/v1", {}), ("http://127.0.0.1:8080/v1", {"input_type": "query"})],
+)
+async def test_the_purpose_of_texts_goes_to_servers_that_may_know_it(
+    context: CallContext, base_url: str, sent: dict[str, str]
+) -> None:
+    server = Recording(embeddings([1.0]))
+    request = EmbedRequest(model="text-embedding-ada-002", texts=["a"], input_type="query")
+    await model(server, base_url=base_url).embed(request, context)
+    assert {key: value for key, value in server.body.items() if key == "input_type"} == sent
+
+
+async def test_of_models_elsewhere_nothing_is_presumed(context: CallContext) -> None:
+    server = Recording(embeddings([1.0, 0.5], [0.5, 1.0]))
+    request = EmbedRequest(model="text-embedding-ada-002", texts=["a", ""], dimensions=2)
+    await model(server, base_url="http://127.0.0.1:8080/v1").embed(request, context)
+    assert (server.body["dimensions"], server.body["input"]) == (2, ["a", ""])
 
 
 async def test_an_embedding_request_is_exactly_this(context: CallContext) -> None:
