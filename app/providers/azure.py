@@ -16,18 +16,18 @@ from urllib.parse import quote, urlsplit
 from pydantic import SecretStr
 
 from app.ports.errors import PermanentError
-from app.providers import openai_errors
-from app.providers.completions_api import CompletionsApi
 from app.providers.json_api import Credential, Endpoint, divided
 from app.providers.json_format import VendorError, text
-from app.providers.openai_dialect import (
+from app.providers.openai import errors as openai_errors
+from app.providers.openai.completions import CompletionsApi
+from app.providers.openai.dialect import (
     Dialect,
     EmbeddingFormat,
     Operation,
     StructuredOutputs,
     limit_key_of,
 )
-from app.providers.openai_models import VECTOR_SIZES, limit_key
+from app.providers.openai.models import VECTOR_SIZES, limit_key
 from app.providers.transport import Transport
 
 API_VERSION: Final = "2024-10-21"

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from app.ports.models import ChatModel, Embedder, Reranker
-from app.providers.anthropic import Anthropic, AnthropicConfig
+from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
 from app.providers.azure import Azure, AzureConfig
-from app.providers.cohere import Cohere, CohereConfig
+from app.providers.cohere.adapter import Cohere, CohereConfig
 from app.providers.echo import Echo, EchoConfig
-from app.providers.gemini import Gemini, GeminiConfig
+from app.providers.gemini.adapter import Gemini, GeminiConfig
 from app.providers.guard import Guard
 from app.providers.local.models import LocalModels
 from app.providers.mistral import Mistral, MistralConfig
-from app.providers.ollama import Ollama, OllamaConfig
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.ollama.adapter import Ollama, OllamaConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.rerank_server import RerankServer, RerankServerConfig
 from app.providers.transport import Transport
 

@@ -18,11 +18,11 @@ from pydantic import SecretStr
 
 from app.ports.errors import ErrorClass
 from app.ports.models import Message
-from app.providers import openai_errors
-from app.providers.completions_api import CompletionsApi
 from app.providers.json_api import Credential, Endpoint, divided
 from app.providers.json_format import VendorError
-from app.providers.openai_dialect import (
+from app.providers.openai import errors as openai_errors
+from app.providers.openai.completions import CompletionsApi
+from app.providers.openai.dialect import (
     Dialect,
     EmbeddingFormat,
     Operation,

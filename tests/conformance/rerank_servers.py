@@ -11,7 +11,7 @@ import orjson
 from pydantic import SecretStr
 
 from app.ports.models import Reranker
-from app.providers.cohere import Cohere, CohereConfig
+from app.providers.cohere.adapter import Cohere, CohereConfig
 from app.providers.rerank_server import RerankServer, RerankServerConfig
 from app.providers.transport import Transport
 

@@ -20,7 +20,7 @@ from app.ports.errors import PermanentError
 from app.ports.models import CallContext
 from app.ports.vector_filters import parse_filter
 from app.ports.vectors import Filter, Hybrid, VectorHit, VectorRecord, VectorStore
-from tests.conformance.vector_vendors import chroma, embedded, pinecone, qdrant, weaviate
+from tests.conformance.vector_vendors import chroma, embedded, pgvector, pinecone, qdrant, weaviate
 from tests.conformance.vector_vendors.entry import Entry
 
 CALL = CallContext(run_id="run", path="step", attempt=1, idempotency_key="key", timeout_seconds=30.0)
@@ -33,6 +33,8 @@ ENTRIES: Final[Mapping[str, Entry]] = {
     "chroma, real server": chroma.CHROMA_SERVER,
     "pinecone": pinecone.PINECONE,
     "weaviate": weaviate.WEAVIATE,
+    "pgvector": pgvector.EXACT,
+    "pgvector, hnsw": pgvector.HNSW,
 }
 
 NAMES: Final = [

@@ -29,9 +29,9 @@ from app.ports.models import (
     EmbedRequest,
     Message,
 )
-from app.providers.anthropic import Anthropic, AnthropicConfig
-from app.providers.cohere import Cohere, CohereConfig
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
+from app.providers.cohere.adapter import Cohere, CohereConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 from tests.conftest import require_or_skip
 

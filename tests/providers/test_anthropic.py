@@ -16,10 +16,10 @@ from pydantic import SecretStr
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext, ChatRequest, ChatResult, Message, Usage
-from app.providers import anthropic_format as fmt
-from app.providers.anthropic import Anthropic, AnthropicConfig
-from app.providers.anthropic_schema import native_schema
-from app.providers.anthropic_stream import Assembly
+from app.providers.anthropic import format as fmt
+from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
+from app.providers.anthropic.schema import native_schema
+from app.providers.anthropic.stream import Assembly
 from app.providers.json_format import Malformed
 from app.providers.transport import Transport
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Message
-from app.providers.anthropic import Anthropic, AnthropicConfig
+from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
 from app.providers.local.models import LocalModels
 from app.providers.local.packages import CHAT_MODEL
 from app.providers.transport import Transport

@@ -27,8 +27,8 @@ from anthropic.types.shared import ErrorResponse
 from pydantic import SecretStr, TypeAdapter
 
 from app.ports.models import CallContext, ChatRequest, Message
-from app.providers import anthropic_format as fmt
-from app.providers.anthropic import Anthropic, AnthropicConfig
+from app.providers.anthropic import format as fmt
+from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
 from app.providers.transport import Transport
 from tests.conformance.chat_vendors.anthropic import ERROR_TYPES, answer, error, events, frame
 from tests.conformance.chat_vendors.vendor import Said, SaidCall

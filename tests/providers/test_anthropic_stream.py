@@ -10,7 +10,7 @@ import pytest
 
 from app.ports.errors import CallError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Usage
-from app.providers.anthropic import Anthropic, AnthropicConfig
+from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
 from app.providers.transport import Transport
 from tests.conformance.chat_vendors.anthropic import error, frame
 

@@ -15,8 +15,8 @@ from app.databases import VENDORS
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.vectors import Filter, Metric, VectorHit, VectorRecord, VectorStore
-from app.providers.chroma import Chroma, ChromaConfig
-from app.providers.chroma_format import EMPTY_KEY, NAMED_KEY, NAMESPACE_KEY, stored_id
+from app.providers.chroma.adapter import Chroma, ChromaConfig
+from app.providers.chroma.format import EMPTY_KEY, NAMED_KEY, NAMESPACE_KEY, stored_id
 from app.providers.transport import Transport
 from app.settings_providers import ChromaSettings
 from tests.conformance.vector_vendors.chroma_server import API_KEY, ROOT, ChromaServer

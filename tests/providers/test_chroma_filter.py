@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.ports.errors import PermanentError
 from app.ports.vector_filters import matches, parse_filter
-from app.providers.chroma_filter import translate
+from app.providers.chroma.filter import translate
 from tests.conformance.vector_vendors.chroma_server import passes
 from tests.providers.filter_samples import RECORDS, filters
 

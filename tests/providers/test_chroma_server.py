@@ -15,8 +15,8 @@ from app.ports.errors import PermanentError
 from app.ports.models import CallContext
 from app.ports.vector_filters import matches, parse_filter
 from app.ports.vectors import Metric, VectorRecord
-from app.providers.chroma import Chroma, ChromaConfig
-from app.providers.chroma_filter import translate
+from app.providers.chroma.adapter import Chroma, ChromaConfig
+from app.providers.chroma.filter import translate
 from app.providers.transport import Transport
 from tests.conformance.vector_vendors.chroma_process import chroma_process
 from tests.providers.filter_samples import RECORDS, filters

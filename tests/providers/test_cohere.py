@@ -25,8 +25,8 @@ from app.ports.models import (
     RerankRequest,
     Usage,
 )
-from app.providers import cohere_format as fmt
-from app.providers.cohere import Cohere, CohereConfig
+from app.providers.cohere import format as fmt
+from app.providers.cohere.adapter import Cohere, CohereConfig
 from app.providers.json_format import Malformed
 from app.providers.transport import Transport
 from app.settings import Settings

@@ -16,8 +16,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.ports.models import CallContext, ChatDelta, ChatRequest, EmbedRequest, Message, RerankRequest
-from app.providers import cohere_format as fmt
-from app.providers.cohere import Cohere, CohereConfig
+from app.providers.cohere import format as fmt
+from app.providers.cohere.adapter import Cohere, CohereConfig
 from app.providers.transport import Transport
 from tests.conformance.chat_vendors import cohere as chat_server
 from tests.conformance.chat_vendors.vendor import Said, SaidCall

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from app.ports.errors import TemporaryError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Usage
-from app.providers.cohere import Cohere, CohereConfig
-from app.providers.cohere_stream import Assembly
+from app.providers.cohere.adapter import Cohere, CohereConfig
+from app.providers.cohere.stream import Assembly
 from app.providers.json_format import Malformed
 from app.providers.transport import Transport
 

@@ -16,7 +16,7 @@ import pytest
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, EmbedRequest, Usage
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 
 SSE: Final = {"content-type": "text/event-stream; charset=utf-8"}

@@ -24,9 +24,9 @@ from app.ports.models import (
     Message,
     Usage,
 )
-from app.providers import gemini_format as fmt
-from app.providers.gemini import Gemini, GeminiConfig
-from app.providers.gemini_stream import Assembly
+from app.providers.gemini import format as fmt
+from app.providers.gemini.adapter import Gemini, GeminiConfig
+from app.providers.gemini.stream import Assembly
 from app.providers.json_format import Malformed
 from app.providers.transport import Transport
 

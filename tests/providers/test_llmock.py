@@ -24,9 +24,9 @@ from pydantic import SecretStr
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, EmbedRequest, Message
-from app.providers.completions_api import CompletionsApi
 from app.providers.mistral import Mistral, MistralConfig
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
+from app.providers.openai.completions import CompletionsApi
 from app.providers.transport import Transport
 from tests.conftest import require_or_skip
 

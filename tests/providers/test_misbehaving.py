@@ -19,7 +19,7 @@ from app.ports.models import CallContext, ChatRequest, EmbedRequest, Message
 from app.ports.provider_status import Bounds, CallsStatus
 from app.providers.breaker import BreakerPolicy
 from app.providers.instances import Instance
-from app.providers.openai import OpenAIConfig
+from app.providers.openai.adapter import OpenAIConfig
 from app.providers.transport import Transport
 from app.providers.wrapping import InstanceTerms, Wrapping, build_instance
 from tests.simulator.misbehaving import (

@@ -24,9 +24,9 @@ from app.ports.models import (
     Message,
     Usage,
 )
-from app.providers import ollama_format as fmt
 from app.providers.json_format import Malformed
-from app.providers.ollama import Ollama, OllamaConfig
+from app.providers.ollama import format as fmt
+from app.providers.ollama.adapter import Ollama, OllamaConfig
 from app.providers.transport import Transport
 
 CANARY = "canary-0123456789abcdef"

@@ -19,13 +19,13 @@ from pydantic import SecretStr
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext, ChatRequest, ChatResult, EmbedRequest, Message, Usage
 from app.providers.json_format import Malformed
-from app.providers.openai import OpenAI, OpenAIConfig
-from app.providers.openai_dialect import Dialect
-from app.providers.openai_errors import read_error
-from app.providers.openai_format import chat_body, read_completion
-from app.providers.openai_schema import STRICT_KEYWORDS
-from app.providers.openai_stream import Assembly
-from app.providers.openai_vectors import read_embeddings
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
+from app.providers.openai.dialect import Dialect
+from app.providers.openai.errors import read_error
+from app.providers.openai.format import chat_body, read_completion
+from app.providers.openai.schema import STRICT_KEYWORDS
+from app.providers.openai.stream import Assembly
+from app.providers.openai.vectors import read_embeddings
 from app.providers.transport import Transport
 
 CANARY = "sk-canary-0123456789abcdef"

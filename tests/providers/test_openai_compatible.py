@@ -11,7 +11,7 @@ import pytest
 
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, EmbedRequest, Usage
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 
 GOOGLE = "https://generativelanguage.googleapis.com/v1beta/openai/"

@@ -22,7 +22,7 @@ from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Em
 from app.providers.local.models import LocalModels
 from app.providers.local.packages import CHAT_MODEL, chat_file
 from app.providers.local.process import Address, ModelProcess
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 from tests.conftest import require_or_skip
 

@@ -19,13 +19,13 @@ from pydantic import SecretStr
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext, ChatRequest, ChatResult, EmbedRequest, Message
 from app.providers.azure import Azure, AzureConfig
-from app.providers.completions_api import CompletionsApi
-from app.providers.openai import OpenAI, OpenAIConfig
-from app.providers.openai_dialect import Dialect
-from app.providers.openai_errors import read_error
-from app.providers.openai_format import read_completion
-from app.providers.openai_stream import Assembly
-from app.providers.openai_vectors import embed_body, read_embeddings
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
+from app.providers.openai.completions import CompletionsApi
+from app.providers.openai.dialect import Dialect
+from app.providers.openai.errors import read_error
+from app.providers.openai.format import read_completion
+from app.providers.openai.stream import Assembly
+from app.providers.openai.vectors import embed_body, read_embeddings
 from app.providers.transport import Transport
 from tests.providers.specs import Spec, load_spec
 from tests.simulator import answers

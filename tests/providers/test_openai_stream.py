@@ -12,7 +12,7 @@ import pytest
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Usage
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 from tests.simulator.process import Simulator
 

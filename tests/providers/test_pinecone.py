@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.vectors import VectorHit, VectorRecord
-from app.providers.pinecone import Pinecone, PineconeConfig
+from app.providers.pinecone.adapter import Pinecone, PineconeConfig
 from app.providers.transport import Transport
 from tests.conformance.vector_vendors.pinecone import CONTROL_SPEC, DATA_SPEC
 from tests.conformance.vector_vendors.pinecone_server import API_KEY, CONTROL, PineconeServer

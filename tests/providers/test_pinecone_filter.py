@@ -8,7 +8,7 @@ import pytest
 
 from app.ports.errors import PermanentError
 from app.ports.vector_filters import parse_filter
-from app.providers.pinecone_filter import expression
+from app.providers.pinecone.filter import expression
 
 
 def test_strings_are_in_no_order_there_and_the_message_says_what_to_do() -> None:

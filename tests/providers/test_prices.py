@@ -17,7 +17,7 @@ from app.ports.models import Usage
 from app.ports.prices import FREE, Price, dollars, per_million, picodollars
 from app.providers.echo import EchoConfig
 from app.providers.instances import InstanceConfig, LocalConfig
-from app.providers.openai import OpenAIConfig
+from app.providers.openai.adapter import OpenAIConfig
 from app.providers.prices import ListPrices, keyless, price_list
 
 LISTED: Mapping[str, Any] = orjson.loads(files("app.providers").joinpath("prices.json").read_bytes())

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext, ChatRequest, Message
-from app.providers.openai import OpenAI, OpenAIConfig
-from app.providers.openai_dialect import StructuredOutputs
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
+from app.providers.openai.dialect import StructuredOutputs
 from app.providers.prompted_schema import with_schema
 from app.providers.transport import Transport
 

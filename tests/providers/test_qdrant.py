@@ -17,8 +17,8 @@ from app.databases import VENDORS
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.vectors import Filter, Metric, VectorHit, VectorRecord, VectorStore
-from app.providers.qdrant import Qdrant, QdrantConfig
-from app.providers.qdrant_format import ID_KEY, NAMESPACE_KEY, point_id
+from app.providers.qdrant.adapter import Qdrant, QdrantConfig
+from app.providers.qdrant.format import ID_KEY, NAMESPACE_KEY, point_id
 from app.providers.transport import Transport
 from app.settings_providers import QdrantSettings
 from tests.conformance.vector_vendors.qdrant_server import API_KEY, QdrantServer

@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient, models
 
 from app.ports.errors import PermanentError
 from app.ports.vector_filters import matches, parse_filter
-from app.providers.qdrant_filter import NOTHING, key_path, translate
+from app.providers.qdrant.filter import NOTHING, key_path, translate
 from tests.providers.filter_samples import RECORDS, filters
 
 FILTER: TypeAdapter[models.Filter] = TypeAdapter(models.Filter)

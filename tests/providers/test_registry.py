@@ -16,7 +16,7 @@ from app.ports.http import HttpRequest
 from app.ports.models import CallContext, ChatRequest, EmbedRequest
 from app.providers.echo import EchoConfig
 from app.providers.instances import VENDORS, Instance, InstanceConfig
-from app.providers.openai import OpenAIConfig
+from app.providers.openai.adapter import OpenAIConfig
 from app.providers.registry import Providers, connect
 from app.providers.wrapping import Wrapping
 from app.security.egress import EgressPolicy

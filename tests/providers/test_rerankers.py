@@ -16,7 +16,7 @@ from app.providers.local.models import LocalModels
 from app.providers.local.packages import EMBEDDING_MODEL
 from app.providers.local.reranker import LocalReranker
 from app.providers.metered import Meter, MeteredReranker
-from app.providers.openai import OpenAIConfig
+from app.providers.openai.adapter import OpenAIConfig
 from app.providers.registry import connect
 from app.providers.wrapping import Wrapping
 from app.security.egress import EgressPolicy

@@ -15,7 +15,7 @@ from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.vectors import Hybrid, Metric, VectorHit, VectorRecord
 from app.providers.transport import Transport
-from app.providers.weaviate import Weaviate, WeaviateConfig
+from app.providers.weaviate.adapter import Weaviate, WeaviateConfig
 from tests.conformance.vector_vendors.weaviate import SPEC
 from tests.conformance.vector_vendors.weaviate_server import API_KEY, WeaviateServer
 from tests.providers.specs import load_spec

@@ -8,7 +8,7 @@ import pytest
 
 from app.ports.errors import PermanentError
 from app.ports.vector_filters import parse_filter
-from app.providers.weaviate_filter import properties_asked, where_filter
+from app.providers.weaviate.filter import properties_asked, where_filter
 
 DECLARED = frozenset({"n_a", "t_a", "b_a", "n_b"})
 NUMBER = {"path": ["n_a"], "operator": "Equal", "valueNumber": 1.0}

@@ -18,7 +18,7 @@ from app.providers.local.llm import LocalChat
 from app.providers.local.packages import CHAT_MODEL, chat_file, embedding_files
 from app.providers.local.process import Address, ModelProcess
 from app.providers.local.reranker import LocalReranker
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 
 

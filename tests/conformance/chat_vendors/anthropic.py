@@ -9,7 +9,7 @@ import orjson
 from pydantic import SecretStr
 
 from app.ports.models import ChatModel, FinishReason
-from app.providers.anthropic import Anthropic, AnthropicConfig
+from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
 from app.providers.transport import Transport
 from tests.conformance.chat_vendors.vendor import KEY, ChatVendor, Said, SaidCall
 

@@ -9,7 +9,7 @@ import orjson
 from pydantic import SecretStr
 
 from app.ports.models import ChatModel
-from app.providers.gemini import Gemini, GeminiConfig
+from app.providers.gemini.adapter import Gemini, GeminiConfig
 from app.providers.transport import Transport
 from tests.conformance.chat_vendors.vendor import KEY, ChatVendor, Said, SaidCall
 

@@ -9,7 +9,7 @@ import orjson
 from pydantic import SecretStr
 
 from app.ports.models import ChatModel
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 from tests.conformance.chat_vendors.vendor import KEY, ChatVendor, Said, SaidCall, sse
 

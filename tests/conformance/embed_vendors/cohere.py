@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from app.ports.models import Embedder
-from app.providers.cohere import Cohere, CohereConfig
+from app.providers.cohere.adapter import Cohere, CohereConfig
 from app.providers.transport import Transport
 from tests.conformance.embed_vendors.vendor import KEY, EmbedVendor, EmbedWire
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from app.ports.models import Embedder
-from app.providers.gemini import Gemini, GeminiConfig
+from app.providers.gemini.adapter import Gemini, GeminiConfig
 from app.providers.transport import Transport
 from tests.conformance.embed_vendors.vendor import KEY, EmbedVendor, EmbedWire
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from app.ports.models import Embedder
-from app.providers.ollama import Ollama, OllamaConfig
+from app.providers.ollama.adapter import Ollama, OllamaConfig
 from app.providers.transport import Transport
 from tests.conformance.embed_vendors.vendor import KEY, EmbedVendor, EmbedWire
 

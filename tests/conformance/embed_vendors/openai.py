@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from app.ports.models import Embedder
-from app.providers.openai import OpenAI, OpenAIConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
 from app.providers.transport import Transport
 from tests.conformance.embed_vendors.vendor import KEY, EmbedVendor, EmbedWire
 

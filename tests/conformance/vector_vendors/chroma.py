@@ -12,7 +12,7 @@ import httpx
 from pydantic import SecretStr
 
 from app.ports.vectors import VectorStore
-from app.providers.chroma import Chroma, ChromaConfig
+from app.providers.chroma.adapter import Chroma, ChromaConfig
 from app.providers.transport import Transport
 from tests.conformance.vector_vendors.chroma_process import chroma_process
 from tests.conformance.vector_vendors.chroma_server import API_KEY, ChromaServer

@@ -11,7 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from app.ports.vectors import VectorStore
-from app.providers.pinecone import Pinecone, PineconeConfig
+from app.providers.pinecone.adapter import Pinecone, PineconeConfig
 from app.providers.transport import Transport
 from tests.conformance.vector_vendors.entry import Entry
 from tests.conformance.vector_vendors.pinecone_server import API_KEY, PineconeServer

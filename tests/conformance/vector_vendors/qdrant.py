@@ -11,7 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from app.ports.vectors import VectorStore
-from app.providers.qdrant import Qdrant, QdrantConfig
+from app.providers.qdrant.adapter import Qdrant, QdrantConfig
 from app.providers.transport import Transport
 from tests.conformance.vector_vendors.entry import Entry
 from tests.conformance.vector_vendors.qdrant_server import API_KEY, QdrantServer

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from app.ports.vectors import VectorStore
 from app.providers.transport import Transport
-from app.providers.weaviate import Weaviate, WeaviateConfig
+from app.providers.weaviate.adapter import Weaviate, WeaviateConfig
 from tests.conformance.vector_vendors.entry import Entry
 from tests.conformance.vector_vendors.weaviate_server import API_KEY, WeaviateServer
 from tests.providers.specs import load_spec
