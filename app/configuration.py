@@ -9,25 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Final, Protocol, TypeVar, cast
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
 from app.ports.provider_status import Bounds
-from app.providers.anthropic import AnthropicConfig
+from app.providers.anthropic.adapter import AnthropicConfig
 from app.providers.azure import AzureConfig
 from app.providers.breaker import BreakerPolicy
-from app.providers.chroma import ChromaConfig
-from app.providers.cohere import CohereConfig
+from app.providers.chroma.adapter import ChromaConfig
+from app.providers.cohere.adapter import CohereConfig
 from app.providers.echo import EchoConfig
-from app.providers.gemini import GeminiConfig
+from app.providers.gemini.adapter import GeminiConfig
 from app.providers.instances import InstanceConfig, LocalConfig
 from app.providers.mistral import MistralConfig
-from app.providers.ollama import OllamaConfig
-from app.providers.openai import OpenAIConfig
-from app.providers.pinecone import PineconeConfig
-from app.providers.qdrant import QdrantConfig
+from app.providers.ollama.adapter import OllamaConfig
+from app.providers.openai.adapter import OpenAIConfig
+from app.providers.pinecone.adapter import PineconeConfig
+from app.providers.qdrant.adapter import QdrantConfig
 from app.providers.rerank_server import RerankServerConfig
-from app.providers.weaviate import WeaviateConfig
+from app.providers.weaviate.adapter import WeaviateConfig
 from app.providers.wrapping import InstanceTerms
 from app.security.redaction import Redactor
 from app.services.webhook_decisions import DAY, DeliveryPolicy
@@ -51,7 +52,7 @@ from app.settings_providers import (
     RerankServerSettings,
     WeaviateSettings,
 )
-from app.stores.pgvector import PgVectorConfig
+from app.stores.pgvector.adapter import PgVectorConfig
 
 T = TypeVar("T")
 
@@ -159,7 +160,16 @@ def redactor(settings: Settings) -> Redactor:
     secrets = [secret for config in configured for secret in _secrets(config)]
     if settings.webhooks.secret is not None:
         secrets.append(settings.webhooks.secret)
-    return Redactor(secret.get_secret_value() for secret in secrets)
+    texts = [secret.get_secret_value() for secret in secrets]
+    if settings.store.url is not None:
+        texts += _credentials(settings.store.url.get_secret_value())
+    return Redactor(texts)
+
+
+def _credentials(url: str) -> list[str]:
+    """A URL and the password in it, as it is written there and as it is."""
+    password = urlsplit(url).password
+    return [url] if not password else [url, password, unquote(password)]
 
 
 def _secrets(config: BaseModel) -> Iterator[SecretStr]:

@@ -13,14 +13,15 @@ from typing import Any, Final
 
 from app.configuration import DatabaseConfig
 from app.ports.vectors import VectorStore
-from app.providers.chroma import Chroma, ChromaConfig
+from app.providers.chroma.adapter import Chroma, ChromaConfig
 from app.providers.guard import Guard
-from app.providers.pinecone import Pinecone, PineconeConfig
-from app.providers.qdrant import Qdrant, QdrantConfig
+from app.providers.pinecone.adapter import Pinecone, PineconeConfig
+from app.providers.qdrant.adapter import Qdrant, QdrantConfig
 from app.providers.statuses import WatchedDatabase
 from app.providers.transport import Transport
-from app.providers.weaviate import Weaviate, WeaviateConfig
+from app.providers.weaviate.adapter import Weaviate, WeaviateConfig
 from app.providers.wrapping import InstanceTerms, Wrapping
+from app.stores.pgvector.adapter import PgVector, PgVectorConfig
 
 
 async def _nothing_to_close() -> None:
@@ -57,11 +58,18 @@ def _chroma(config: ChromaConfig, transport: Transport) -> Database:
     return Database(name=config.name, vendor="chroma", store=Chroma(config, transport))
 
 
+def _pgvector(config: PgVectorConfig, transport: Transport) -> Database:
+    del transport  # it speaks no HTTP
+    store = PgVector(config)
+    return Database(name=config.name, vendor="pgvector", store=store, hybrid=True, aclose=store.close)
+
+
 VENDORS: Final[Mapping[type[DatabaseConfig], Callable[[Any, Transport], Database]]] = {
     QdrantConfig: _qdrant,
     PineconeConfig: _pinecone,
     WeaviateConfig: _weaviate,
     ChromaConfig: _chroma,
+    PgVectorConfig: _pgvector,
 }
 """How a database is built, by the class of its config."""
 

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
-    SecretStr,
     model_validator,
 )
 from pydantic_settings import (
@@ -32,15 +32,10 @@ from app.dsl.loader import load_document
 from app.dsl.policies import PlanDefaults
 from app.ports.errors import DefinitionInvalid
 from app.ports.prices import Price, per_million
-from app.settings_fields import HostNames, HttpUrl, Listed, WebhookSecret, base_url
-from app.settings_providers import (
-    DatabaseSettings,
-    EchoSettings,
-    Group,
-    LocalSettings,
-    OpenAISettings,
-    ProviderSettings,
-)
+from app.settings_defaults import default_providers, with_default_vendors, with_vendor_variables
+from app.settings_fields import HostNames, HttpUrl, Listed, PostgresUrl, WebhookSecret
+from app.settings_providers import DatabaseSettings, Group, ProviderSettings
+from app.settings_temporal import TemporalSettings
 from app.templating.limits import RenderLimits
 
 CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
@@ -117,6 +112,18 @@ class RunSettings(Group):
         return PlanDefaults(max_concurrency=self.max_concurrency, step_timeout=self.default_timeout_seconds)
 
 
+class StoreSettings(Group):
+    """Where runs, workflows and schedules are kept."""
+
+    url: PostgresUrl | None = Field(
+        None, description="A PostgreSQL database (postgresql://…); none: a SQLite file in data_dir."
+    )
+    pool_size: int = Field(4, ge=1, le=100, description="PostgreSQL: connections that read; one more writes.")
+    statement_timeout_seconds: float = Field(
+        30.0, gt=0, le=3600, description="PostgreSQL: longest that one statement may take."
+    )
+
+
 class TemplateSettings(Group):
     """Bounds on one render."""
 
@@ -184,6 +191,27 @@ class VectorSettings(Group):
     cache_mib: int = Field(256, ge=1, description="Vectors that it keeps in memory.")
 
 
+class BreakerSettings(Group):
+    """Resting models and databases whose calls fail."""
+
+    enabled: bool = Field(True, description="Whether calls are refused while their callee fails.")
+    window_seconds: float = Field(30.0, gt=0, le=3600, description="How far back outcomes count.")
+    min_calls: int = Field(10, ge=1, description="Calls in that time below which nothing is concluded.")
+    failure_ratio: float = Field(
+        0.5, gt=0, le=1, description="Part of them that must fail (server error, timeout, connection)."
+    )
+    open_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="How long calls are refused at first; each probe that fails doubles it.",
+    )
+    max_open_seconds: float = Field(120.0, gt=0, le=86_400, description="Longest that it becomes.")
+    probe_seconds: float = Field(
+        30.0, gt=0, le=3600, description="After that long without an answer, a probe makes room for another."
+    )
+
+
 class PriceSettings(Group):
     """US dollars per million tokens."""
 
@@ -227,11 +255,6 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
-def default_providers() -> dict[str, ProviderSettings]:
-    """The instances there are when nothing is configured."""
-    return {"openai": OpenAISettings(), "local": LocalSettings(), "echo": EchoSettings()}
-
-
 class Settings(BaseSettings):
     """All groups."""
 
@@ -239,12 +262,16 @@ class Settings(BaseSettings):
         env_prefix="ORCHESTRATOR_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
+    engine: Literal["embedded", "temporal"] = Field(
+        "embedded", description="What executes runs: this process, or workers that Temporal places them on."
+    )
     data_dir: Path = Field(Path(".orchestrator"), description="Folder of the databases and the lock.")
     server: ServerSettings = ServerSettings()
     runs: RunSettings = RunSettings()
+    store: StoreSettings = StoreSettings()
     templates: TemplateSettings = TemplateSettings()
-    providers: dict[str, ProviderSettings] = Field(
-        default_factory=dict, description="Model providers by name; adds to openai, local and echo."
+    providers: Annotated[dict[str, ProviderSettings], BeforeValidator(with_default_vendors)] = Field(
+        default_factory=dict, description="Model providers by name; adds to those there are anyway."
     )
     databases: dict[str, DatabaseSettings] = Field(
         default_factory=dict, description="Vector databases by name; adds to the embedded one."
@@ -253,12 +280,14 @@ class Settings(BaseSettings):
     egress: EgressSettings = EgressSettings()
     webhooks: WebhookSettings = WebhookSettings()
     vectors: VectorSettings = VectorSettings()
+    breaker: BreakerSettings = BreakerSettings()
     prices: dict[PriceName, PriceSettings] = Field(
         default_factory=dict,
         description="Prices by instance/model, as a JSON object; they go before the shipped list prices.",
     )
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    temporal: TemporalSettings = TemporalSettings()
 
     @model_validator(mode="after")
     def _works_together(self) -> Settings:
@@ -275,14 +304,10 @@ class Settings(BaseSettings):
     def all_providers(self) -> dict[str, ProviderSettings]:
         """The default instances, overridden and extended by the configured ones.
 
-        The default `openai` instance takes `OPENAI_API_KEY` and `OPENAI_BASE_URL`, as OpenAI's own
-        clients do, where the settings do not say otherwise. Raises `ValueError` for a URL that is none.
+        The default ones take the variables of their vendor's own clients (`VENDOR_VARIABLES`) where the
+        settings do not say otherwise. Raises `ValueError` for a URL that is none.
         """
-        providers = {**default_providers(), **self.providers}
-        openai = providers["openai"]
-        if isinstance(openai, OpenAISettings):
-            providers["openai"] = _from_vendor_variables(openai)
-        return providers
+        return with_vendor_variables({**default_providers(), **self.providers}, os.environ)
 
     def own_prices(self) -> dict[str, Price]:
         """What the operator pays, by the names of `prices`."""
@@ -340,20 +365,3 @@ def _from_file(path: Path) -> dict[str, Any]:
     if isinstance(content, dict | None):
         return content or {}
     raise ValueError(f"{named} must hold groups such as server: {{…}}")
-
-
-def _from_vendor_variables(openai: OpenAISettings) -> OpenAISettings:
-    """Fill in what the settings leave open. Raises `ValueError` for a base URL that is none."""
-    changes: dict[str, object] = {}
-    if "api_key" not in openai.model_fields_set and (key := os.environ.get("OPENAI_API_KEY")):
-        changes["api_key"] = SecretStr(key)
-    if "base_url" not in openai.model_fields_set and (url := os.environ.get("OPENAI_BASE_URL")):
-        changes["base_url"] = _openai_base_url(url)
-    return openai.model_copy(update=changes)
-
-
-def _openai_base_url(url: str) -> str:
-    try:
-        return base_url(url)
-    except ValueError as error:
-        raise ValueError(f"OPENAI_BASE_URL {error}") from None

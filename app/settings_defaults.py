@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from app.settings_fields import base_url
+from app.settings_fields import api_key, base_url
 from app.settings_providers import (
     AnthropicSettings,
     CohereSettings,
@@ -104,7 +104,10 @@ def _changes(
     changes: dict[str, object] = {}
     key = next((name for name in variables.key if environment.get(name)), None)
     if key is not None and "api_key" not in settings.model_fields_set:
-        changes["api_key"] = SecretStr(environment[key])
+        try:
+            changes["api_key"] = api_key(SecretStr(environment[key]))
+        except ValueError as error:
+            raise ValueError(f"{key} {error}") from None
     url = next((name for name in variables.base_url if environment.get(name)), None)
     if url is not None and "base_url" not in settings.model_fields_set:
         try:

@@ -14,6 +14,7 @@ from app.services.webhook_signing import SECRET_RULE, is_secret
 
 HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
+KEY: Final = re.compile(r"[\x21-\x7e]+")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 OWN_HEADERS: Final = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "expect", "host"}
@@ -35,6 +36,14 @@ def _http_url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
         raise ValueError("must look like https://host/path, without credentials")
     return value
+
+
+def api_key(value: SecretStr) -> SecretStr:
+    """A key without the white space around it. Raises `ValueError` for what no header carries."""
+    key = value.get_secret_value().strip()
+    if key and not KEY.fullmatch(key):
+        raise ValueError("must be one line of ASCII text without spaces")
+    return SecretStr(key)
 
 
 def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -64,8 +73,18 @@ def _listed(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _postgresql_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    _ = parts.port  # raises for one that is none
+    if parts.scheme not in {"postgresql", "postgres"} or len(parts.path) < 2:  # noqa: PLR2004  a slash and a name
+        raise ValueError("must look like postgresql://user:password@host:5432/database")
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 BaseUrl = Annotated[str, AfterValidator(base_url)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgresql_url)]
+ApiKey = Annotated[SecretStr, AfterValidator(api_key)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Headers = Annotated[dict[str, SecretStr], AfterValidator(_headers)]
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]

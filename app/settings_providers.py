@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag
 
 from app.ports.vectors import Metric
-from app.providers.openai_dialect import EmbeddingFormat, StructuredOutputs
-from app.settings_fields import BaseUrl, Headers
+from app.providers.openai.dialect import EmbeddingFormat, StructuredOutputs
+from app.settings_fields import ApiKey, BaseUrl, Headers
 
 
 class Group(BaseModel):
@@ -35,7 +35,7 @@ class LimitSettings(Group):
 class InstanceSettings(Group):
     """What the instances of all vendors have in common."""
 
-    api_key: SecretStr | None = Field(None, description="The key of the instance.")
+    api_key: ApiKey | None = Field(None, description="The key of the instance.")
     headers: Headers = Field(
         default_factory=dict, description="Further headers, as a JSON object; their values count as secrets."
     )
@@ -218,7 +218,7 @@ class QdrantSettings(VectorDatabaseSettings):
     """A Qdrant server."""
 
     vendor: Literal["qdrant"] = Field("qdrant", description="The database is Qdrant.")
-    api_key: SecretStr | None = Field(None, description="Sent in the api-key header.")
+    api_key: ApiKey | None = Field(None, description="Sent in the api-key header.")
     base_url: BaseUrl = Field("http://localhost:6333", description="Where its REST API is.")
     metric: Metric = Field("cosine", description="How nearness is measured in the collections it makes.")
     timeout_seconds: float = Field(30.0, gt=0, description="Longest that one request may take.")
@@ -228,7 +228,7 @@ class PineconeSettings(VectorDatabaseSettings):
     """A project of Pinecone."""
 
     vendor: Literal["pinecone"] = Field("pinecone", description="The database is Pinecone.")
-    api_key: SecretStr | None = Field(None, description="Sent in the Api-Key header.")
+    api_key: ApiKey | None = Field(None, description="Sent in the Api-Key header.")
     base_url: BaseUrl = Field(
         "https://api.pinecone.io", description="Where the control plane is, which names the hosts of indexes."
     )
@@ -248,7 +248,7 @@ class WeaviateSettings(VectorDatabaseSettings):
     """A Weaviate server."""
 
     vendor: Literal["weaviate"] = Field("weaviate", description="The database is Weaviate.")
-    api_key: SecretStr | None = Field(None, description="Sent as a bearer token.")
+    api_key: ApiKey | None = Field(None, description="Sent as a bearer token.")
     base_url: BaseUrl = Field("http://localhost:8080", description="Everything before /v1.")
     metric: Metric = Field("cosine", description="How nearness is measured in the collections it makes.")
     timeout_seconds: float = Field(30.0, gt=0, description="Longest that one request may take.")
@@ -258,7 +258,7 @@ class ChromaSettings(VectorDatabaseSettings):
     """A database of a Chroma server."""
 
     vendor: Literal["chroma"] = Field("chroma", description="The database is Chroma.")
-    api_key: SecretStr | None = Field(None, description="Sent in api_key_header.")
+    api_key: ApiKey | None = Field(None, description="Sent in api_key_header.")
     api_key_header: Literal["x-chroma-token", "authorization"] = Field(
         "x-chroma-token", description="Where the key goes; authorization: as a bearer token."
     )

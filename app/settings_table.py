@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from app.configuration import DATABASES, INSTANCES
 from app.settings import CONFIG_VARIABLE, Settings
+from app.settings_defaults import variable_rows
+from app.steps.faults import in_words
 
 PREFIX = "ORCHESTRATOR"
 _BEGIN: Final = f"{PREFIX}_"
 MASK: Final = "********"
+_INSTANCES: Final[Mapping[str, Iterable[type[BaseModel]]]] = {"providers": INSTANCES, "databases": DATABASES}
+"""Groups of instances by name → the models of their vendors."""
+_VENDOR: Final = 2
+"""Where pydantic's path into an instance has the vendor."""
 WIDEST: Final = 40
 """Characters of a value before what follows it is no longer aligned."""
 _OF_KUBERNETES: Final = re.compile(r"SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*")
@@ -29,14 +35,10 @@ def settings_rows() -> list[tuple[str, str, str]]:
     Instances of providers and databases stand there once a vendor, under a name in angle brackets.
     """
     rows = [(CONFIG_VARIABLE, "", "YAML file with settings."), *_rows(Settings, (PREFIX,))]
-    for group, models in (("_PROVIDERS", INSTANCES), ("_DATABASES", DATABASES)):
+    for group, models in _INSTANCES.items():
         for model in models:
-            rows += _rows(model, (PREFIX, group, f"<{_default(model.model_fields['vendor'])}>"))
-    return [
-        *rows,
-        ("OPENAI_API_KEY", "", "Key of the default openai instance."),
-        ("OPENAI_BASE_URL", "", "Base URL of the default openai instance."),
-    ]
+            rows += _rows(model, (PREFIX, f"_{group.upper()}", f"<{_default(model.model_fields['vendor'])}>"))
+    return [*rows, *variable_rows()]
 
 
 def settings_table(
@@ -47,7 +49,7 @@ def settings_table(
     """One setting a line: variable, value, where the value comes from, meaning. Secrets are masked.
 
     `given` is what the sources say (`app.settings.sources`), the first that names a value wins. Settings
-    of provider instances stand there where they are set, and once a vendor for setting more.
+    of instances stand there where they are set, and once a vendor for setting more.
     """
     rows = list(_effective(settings, given, environment))
     name_width = max(len(name) for name, *_ in rows)
@@ -84,13 +86,18 @@ def _effective(
 def _instances(
     settings: Settings, given: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[tuple[str, str, str, str]]:
-    """What is set for instances of providers."""
-    for name, config in settings.all_providers().items():
-        for key, field in type(config).model_fields.items():
-            source = _source(given, ["providers", name, key])
-            if source != "default":
-                variable = "__".join((f"{PREFIX}_PROVIDERS", name.upper(), key.upper()))
-                yield variable, _shown(getattr(config, key)), source, field.description or ""
+    """What is set for instances of providers and databases."""
+    groups: Mapping[str, Mapping[str, BaseModel]] = {
+        "providers": settings.all_providers(),
+        "databases": settings.databases,
+    }
+    for group, instances in groups.items():
+        for name, config in instances.items():
+            for key, field in type(config).model_fields.items():
+                source = _source(given, [group, name, key])
+                if source != "default":
+                    variable = "__".join((f"{PREFIX}_{group.upper()}", name.upper(), key.upper()))
+                    yield variable, _shown(getattr(config, key)), source, field.description or ""
 
 
 def _source(given: Sequence[tuple[str, Mapping[str, Any]]], path: Sequence[str]) -> str:
@@ -125,7 +132,30 @@ def _shown(value: Any) -> str:
     return re.sub(r"^(https?://[^?#]*)[?#].*", rf"\1?{MASK}", text)
 
 
-def nearest_setting(path: Sequence[object]) -> str | None:
+def fault(error: ValidationError) -> str:
+    """Why settings cannot be used, in one line: the first thing that is wrong, without its value."""
+    first = error.errors(include_url=False, include_input=True)[0]
+    keys = [part for part in first["loc"] if part != "[key]"]
+    if len(keys) > _VENDOR and keys[0] in _INSTANCES:
+        # pydantic names the vendor of an instance as well, which no path of a setting does
+        models = {_default(model.model_fields["vendor"]): model for model in _INSTANCES[str(keys[0])]}
+        vendor = models.get(str(keys.pop(_VENDOR)))
+    else:
+        vendor = None
+    where = ".".join(str(key) for key in keys)
+    if first["type"] != "extra_forbidden":
+        said = in_words(first, where)
+        return said if where else said.removeprefix(": ")
+    if vendor is None:
+        near = _nearest(keys)
+    else:
+        named = get_close_matches(str(keys[-1]), vendor.model_fields, n=1, cutoff=0.5)
+        near = ".".join([*map(str, keys[:-1]), *named]) if named else None
+    meant = f"did you mean {near}?" if near else "`llm-orchestrator settings` lists all there are"
+    return f"{where}: there is no such setting; {meant}"
+
+
+def _nearest(path: Sequence[object]) -> str | None:
     """The setting that was probably meant by a path of keys that leads nowhere."""
     known = [".".join(name.removeprefix(f"{PREFIX}_").lower().split("__")) for name, *_ in settings_rows()]
     groups = {name.partition(".")[0] for name in known}

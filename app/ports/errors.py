@@ -68,6 +68,8 @@ class CallError(OrchestratorError):
         """HTTP status of the answer, where there was one."""
         self.billed: StepOutcome | None = None
         """What was used although it failed, where that is known: an answer came, and was of no use."""
+        self.unsent = False
+        """Whether the call was not made at all, so that nobody bills it."""
 
 
 class PermanentError(CallError):

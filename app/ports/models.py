@@ -48,6 +48,9 @@ class Usage:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    """Of the input, what the vendor read from its cache."""
+    cache_write_tokens: int | None = None
+    """Of the input, what it wrote there, where it charges for that."""
     reasoning_tokens: int | None = None
 
 
@@ -123,6 +126,8 @@ class Embedder(Protocol):
 
     max_batch: int
     """Texts the vendor takes in one call; callers split longer lists."""
+    max_batch_tokens: int | None
+    """And their tokens together, where the vendor bounds these; callers estimate them."""
 
     async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
         """Embed at most `max_batch` texts."""

@@ -29,17 +29,26 @@ def dollars(amount: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """Picodollars a token. Cached tokens are input tokens that the vendor read from its cache."""
+    """Picodollars a token. Cached tokens are input tokens that the vendor read from its cache, written ones
+    those that it put there."""
 
     input: int
     output: int = 0
     cached_input: int
+    cache_write: int
 
-    def cost(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> int:
-        """Picodollars; `cached_tokens` are among the `input_tokens`."""
-        cached = min(cached_tokens, input_tokens)
-        fresh = input_tokens - cached
-        return fresh * self.input + cached * self.cached_input + output_tokens * self.output
+    def cost(self, input_tokens: int, output_tokens: int, *, cached: int = 0, written: int = 0) -> int:
+        """Picodollars; `cached` and `written` are among the `input_tokens`."""
+        cached = min(cached, input_tokens)
+        written = min(written, input_tokens - cached)
+        fresh = input_tokens - cached - written
+        read = fresh * self.input + cached * self.cached_input + written * self.cache_write
+        return read + output_tokens * self.output
+
+    @property
+    def dearest_input(self) -> int:
+        """Whatever the vendor does with its cache."""
+        return max(self.input, self.cached_input, self.cache_write)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +64,17 @@ class Price:
         if usage.input_tokens is None or (usage.output_tokens is None and self._charges_output):
             return None
         rate = self._rate_at(usage.input_tokens)
-        return rate.cost(usage.input_tokens, usage.output_tokens or 0, usage.cached_tokens or 0)
+        return rate.cost(
+            usage.input_tokens,
+            usage.output_tokens or 0,
+            cached=usage.cached_tokens or 0,
+            written=usage.cache_write_tokens or 0,
+        )
 
     def at_most(self, input_tokens: int, output_tokens: int) -> int:
         """Picodollars that a call within these bounds can cost at most."""
         rates = [self.rate, self._rate_at(input_tokens)]
-        return max(
-            input_tokens * max(rate.input, rate.cached_input) + output_tokens * rate.output for rate in rates
-        )
+        return max(input_tokens * rate.dearest_input + output_tokens * rate.output for rate in rates)
 
     @property
     def _charges_output(self) -> bool:
@@ -73,18 +85,28 @@ class Price:
         return self.long if is_long and self.long is not None else self.rate
 
 
-def per_million(*, input: float, output: float = 0.0, cached_input: float | None = None) -> Rate:
-    """The rate of a list price in US dollars per million tokens. Without one of its own, what the vendor
-    read from its cache costs as much as other input."""
-    cached = input if cached_input is None else cached_input
-    return Rate(input=_a_token(input), output=_a_token(output), cached_input=_a_token(cached))
+def per_million(
+    *,
+    input: float,
+    output: float = 0.0,
+    cached_input: float | None = None,
+    cache_write: float | None = None,
+) -> Rate:
+    """The rate of a list price in US dollars per million tokens. Without prices of their own, what the vendor
+    read from its cache and what it wrote there cost as much as other input."""
+    return Rate(
+        input=_a_token(input),
+        output=_a_token(output),
+        cached_input=_a_token(input if cached_input is None else cached_input),
+        cache_write=_a_token(input if cache_write is None else cache_write),
+    )
 
 
 def _a_token(usd: float) -> int:
     return round(usd * PICODOLLARS / MILLION)
 
 
-FREE: Final = Price(rate=Rate(input=0, cached_input=0))
+FREE: Final = Price(rate=per_million(input=0.0))
 
 
 class Prices(Protocol):

@@ -24,6 +24,8 @@ class ModelCall:
     """None where there was no answer: what was used then is not known."""
     error_class: ErrorClass | None = None
     """How it failed, where there was no answer."""
+    unsent: bool = False
+    """Whether it was refused before anything was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +85,5 @@ class StepContext:
     labels: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
     """Bounds answers for which the document names no bound; set where a run has a budget."""
+    embedding_model: str | None = None
+    """What made the vectors that the step is given, where its document tells."""

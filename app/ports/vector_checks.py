@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from app.ports.errors import PermanentError
 from app.ports.vector_filters import FilterTree, parse_filter
-from app.ports.vectors import Filter, VectorRecord
+from app.ports.vectors import Filter, Hybrid, VectorRecord
 
 MAX_NAME_BYTES: Final = 512
 MAX_DIMENSIONS: Final = 65_536
@@ -36,22 +36,33 @@ def unknown_index(name: str, names: Iterable[str]) -> PermanentError:
 
 def check_index(name: str) -> None:
     """An index name: not empty."""
-    _check_text(name, what="an index name")
+    check_text(name, what="an index name")
     if not name:
         raise invalid("an index name must not be empty")
 
 
 def check_namespace(namespace: str | None) -> str:
     """The namespace as it may be stored; None and `""` are the default one, `""`."""
-    return _check_text(namespace or "", what="a namespace")
+    return check_text(namespace or "", what="a namespace")
 
 
 def check_query(vector: Sequence[float], top_k: int, filter: Filter | None) -> FilterTree | None:
     """A search; the parsed filter, None for none."""
-    if not 1 <= top_k <= MAX_TOP_K:
-        raise invalid(f"top_k is {top_k}; ask for 1 to {MAX_TOP_K} hits")
+    check_top_k(top_k)
     _check_vector(vector, what="the query vector")
     return parse_filter(filter) if filter else None
+
+
+def check_top_k(top_k: int) -> None:
+    """How many hits may be asked for."""
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise invalid(f"top_k is {top_k}; ask for 1 to {MAX_TOP_K} hits")
+
+
+def check_hybrid(hybrid: Hybrid) -> None:
+    """What words weigh beside the vector."""
+    if not 0.0 <= hybrid.alpha <= 1.0:
+        raise invalid(f"the alpha of a hybrid search is {hybrid.alpha}; write 0 (words) to 1 (vectors)")
 
 
 def check_selection(
@@ -63,7 +74,7 @@ def check_selection(
     if filter is not None and not filter:
         raise invalid("an empty filter would delete everything; say delete_all if that is meant")
     for record_id in ids or ():
-        _check_text(record_id, what="a record id")
+        check_text(record_id, what="a record id")
     return None if filter is None else parse_filter(filter)
 
 
@@ -72,7 +83,7 @@ def check_records(records: Sequence[VectorRecord]) -> int:
     first = records[0]
     seen: set[str] = set()
     for record in records:
-        if not _check_text(record.id, what="a record id"):
+        if not check_text(record.id, what="a record id"):
             raise invalid("a record has an empty id; give every record an id of its own")
         if record.id in seen:
             raise invalid(f"two records of one upsert have the id {record.id!r}; ids must differ")
@@ -83,7 +94,7 @@ def check_records(records: Sequence[VectorRecord]) -> int:
                 f"the vector of record {record.id!r} has {len(record.vector)} dimensions, "
                 f"that of {first.id!r} has {len(first.vector)}; they must be equal"
             )
-        _check_metadata(record)
+        check_metadata(record)
     return len(first.vector)
 
 
@@ -96,7 +107,8 @@ def check_dimensions(index: str, *, has: int, given: int) -> None:
         )
 
 
-def _check_text(value: Any, *, what: str) -> str:
+def check_text(value: Any, *, what: str) -> str:
+    """A name of an index, a namespace or a record, as it may be stored."""
     if not isinstance(value, str):
         raise invalid(f"{what} must be a string, not {value!r}")
     if not _is_unicode(value):
@@ -105,6 +117,20 @@ def _check_text(value: Any, *, what: str) -> str:
     if size > MAX_NAME_BYTES:
         raise invalid(f"{what} takes {size} bytes; at most {MAX_NAME_BYTES} are allowed")
     return value
+
+
+def check_metadata(record: VectorRecord) -> None:
+    """What is stored beside a vector."""
+    for name, value in record.metadata.items():
+        if not isinstance(name, str):
+            raise invalid(f"record {record.id!r} has the metadata name {name!r}; names are strings")
+        if not _is_unicode(name):
+            raise invalid(f"record {record.id!r} has the metadata name {name!r}; write valid Unicode")
+        if not _is_storable(value):
+            raise invalid(
+                f"metadata {name!r} of record {record.id!r} must be a string, a finite number of at most 64 "
+                "bits, a boolean, null or a list of strings; flatten objects into fields of their own"
+            )
 
 
 def _check_vector(vector: Sequence[float], *, what: str) -> None:
@@ -117,17 +143,6 @@ def _check_vector(vector: Sequence[float], *, what: str) -> None:
         raise invalid(f"{what} must be a flat list of numbers") from None
     if not finite:
         raise invalid(f"{what} holds a number that is not finite in 32 bits")
-
-
-def _check_metadata(record: VectorRecord) -> None:
-    for name, value in record.metadata.items():
-        if not _is_unicode(name):
-            raise invalid(f"record {record.id!r} has the metadata name {name!r}; write valid Unicode")
-        if not _is_storable(value):
-            raise invalid(
-                f"metadata {name!r} of record {record.id!r} must be a string, a finite number of at most 64 "
-                "bits, a boolean, null or a list of strings; flatten objects into fields of their own"
-            )
 
 
 def _is_storable(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 Both surfaces of Microsoft's documentation ("Azure OpenAI in Microsoft Foundry Models REST API reference"):
 `deployments` has the deployment in the path and a dated `api-version`, `v1` has it where the model stands.
-Calls and format are in `completions_api` and the `openai_*` modules.
+Calls and format are in the package `openai`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import SecretStr
 
 from app.ports.errors import PermanentError
-from app.providers.json_api import Credential, Endpoint, divided
+from app.providers.json_api import bearer, endpoint_of, is_set, key_in
 from app.providers.json_format import VendorError, text
 from app.providers.openai import errors as openai_errors
 from app.providers.openai.completions import CompletionsApi
@@ -27,7 +27,7 @@ from app.providers.openai.dialect import (
     StructuredOutputs,
     limit_key_of,
 )
-from app.providers.openai.models import VECTOR_SIZES, limit_key
+from app.providers.openai.models import MAX_BATCH_TOKENS, VECTOR_SIZES, limit_key
 from app.providers.transport import Transport
 
 API_VERSION: Final = "2024-10-21"
@@ -68,8 +68,9 @@ class Azure(CompletionsApi):
     """One resource as `ChatModel` and `Embedder`."""
 
     def __init__(self, config: AzureConfig, transport: Transport) -> None:
-        has_key = config.api_key is not None and bool(config.api_key.get_secret_value())
-        super().__init__(transport, _endpoint(config), _dialect(config), has_key=has_key)
+        key = bearer(config.api_key) if config.auth == "bearer" else key_in("api-key", config.api_key)
+        endpoint = endpoint_of(config, key, config.headers)
+        super().__init__(transport, endpoint, _dialect(config), has_key=is_set(config.api_key))
 
 
 def read_error(answer: Mapping[str, Any]) -> VendorError | None:
@@ -94,6 +95,7 @@ def _dialect(config: AzureConfig) -> Dialect:
         names=config.deployments,
         limit_key=limit_key_of(config.max_tokens_key, limit_key),
         structured_outputs=config.structured_outputs,
+        max_batch_tokens=MAX_BATCH_TOKENS,
         embedding_format=config.embedding_format,
         takes_input_type=False,
         takes_empty_texts=False,
@@ -127,20 +129,3 @@ def _v1_path(config: AzureConfig) -> Callable[[Operation, str], str]:
         return f"/openai/v1{operation}{query}"
 
     return path
-
-
-def _endpoint(config: AzureConfig) -> Endpoint:
-    headers, credentials = divided(config.headers)
-    if config.api_key is not None:
-        if config.auth == "bearer":
-            credential = Credential(header="authorization", secret=config.api_key, prefix="Bearer ")
-        else:
-            credential = Credential(header="api-key", secret=config.api_key)
-        credentials.append(credential)
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        headers=headers,
-        credentials=tuple(credentials),
-    )

@@ -69,14 +69,13 @@ class ContractedVectors:
         check_index(index)
         if not records:
             return await self._inner.upsert(index, records, namespace=namespace, context=context, model=model)
-        dimensions = _one_length(records)
-        offered = Offered(dimensions=dimensions, model=model)
-        async with self._book.writing(index, offered) as first, self._minding(index):
+        offered = Offered(dimensions=_one_length(records), model=model)
+        async with self._book.writing(index, offered) as filling, self._minding(index):
             count = await self._inner.upsert(
                 index, records, namespace=namespace, context=context, model=model
             )
-            if first:
-                await self._book.learn(index, model=model, dimensions=dimensions)
+            if filling is not None:
+                await self._book.learn(index, filling.offered)
         return count
 
     async def delete(

@@ -51,6 +51,7 @@ class Echo:
     """`ChatModel`, `Embedder` and `Reranker`. A token is a word."""
 
     max_batch: int = 2048
+    max_batch_tokens: int | None = None
     max_documents: int = 10_000
 
     def __init__(self, config: EchoConfig) -> None:

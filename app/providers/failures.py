@@ -34,6 +34,7 @@ TEMPORARY: Final[Mapping[int, ErrorClass]] = {
     504: "timeout",
 }
 FIRST_SERVER_ERROR: Final = 500
+REDIRECTS: Final = range(300, 400)
 CREDENTIAL_STATUSES: Final = frozenset({401, 403})
 
 FIRST_EPOCH: Final = 1e9
@@ -62,6 +63,8 @@ def from_status(status: int, headers: Mapping[str, str], said: str, *, instance:
         return TemporaryError(error_class, message, status=status, retry_after=retry_after(headers))
     if status in CREDENTIAL_STATUSES:
         return refused_credentials(status, instance=instance)
+    if status in REDIRECTS:
+        said = "it answers with a redirect, which is not followed; ask the operator to check its base_url"
     message = f"instance {instance!r} refused the request ({status}): {said}"
     return PermanentError(PERMANENT.get(status, "invalid_request"), message, status=status)
 

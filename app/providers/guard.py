@@ -211,12 +211,14 @@ class Guard:
             return
         self._recorder.call_refused(self.name, lane.name, "limit")
         bounds = lane.bounds if limiter is lane.limiter else self.bounds
-        raise TemporaryError(
+        error = TemporaryError(
             "rate_limit",
             f"{self._of(lane)} is at its limit ({_told(bounds)}) and the call's time was up before its turn; "
             "ask the operator to raise the limit, call it less at once, or raise timeout_seconds",
             retry_after=limiter.retry_after(tokens),
         )
+        error.unsent = True
+        raise error
 
     def _check(self, lane: Lane) -> None:
         if lane.breaker is not None and lane.breaker.retry_after(self.monotonic()) > 0:
@@ -226,12 +228,14 @@ class Guard:
         self._recorder.call_refused(self.name, lane.name, "breaker")
         seconds = breaker.retry_after(self.monotonic())
         until = datetime.fromtimestamp(self._clocks.now() + seconds, UTC)
-        return TemporaryError(
+        error = TemporaryError(
             lane.fault,
             f"{self._of(lane)} was not called: too many calls to it failed, the last with {lane.fault!r}, "
             f"and it rests until {until:%Y-%m-%dT%H:%M:%SZ}; GET /v1/providers shows its circuit breaker",
             retry_after=seconds,
         )
+        error.unsent = True
+        return error
 
     def _of(self, lane: Lane) -> str:
         return f"model {lane.name!r} of {self._what}" if lane.name else self._what

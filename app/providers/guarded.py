@@ -72,6 +72,7 @@ class GuardedEmbedder:
         self._inner = inner
         self._guard = guard
         self.max_batch = inner.max_batch
+        self.max_batch_tokens = inner.max_batch_tokens
 
     async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
         """See `Embedder`."""

@@ -30,10 +30,11 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Filling:
+class Filling:
     """Upserts under way to an index that has no contract yet; they go together."""
 
     offered: Offered
+    """Their vectors; the model is that of any of them."""
     writers: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,7 +54,7 @@ class IndexBook:
         self._contracts = contracts
         self._monotonic = monotonic
         self._recent: OrderedDict[str, tuple[float, IndexContract]] = OrderedDict()
-        self._filling: dict[str, _Filling] = {}
+        self._filling: dict[str, Filling] = {}
 
     async def admit(self, index: str, offered: Offered, *, query: bool) -> IndexContract | None:
         """The contract that the vectors keep to, None for an index without one.
@@ -69,8 +70,8 @@ class IndexBook:
         raise PermanentError("invalid_request", breach(contract, offered, query=query))
 
     @asynccontextmanager
-    async def writing(self, index: str, offered: Offered) -> AsyncIterator[bool]:
-        """Entered when these vectors may be written; True if they are among the first of the index.
+    async def writing(self, index: str, offered: Offered) -> AsyncIterator[Filling | None]:
+        """Entered when these vectors may be written; with a `Filling` if they are among the first ones.
 
         Of several first upserts those that go together are under way together. One that does not waits for
         their end: if one of them succeeded, it is refused. Raises as `admit` does.
@@ -78,7 +79,7 @@ class IndexBook:
         while await self.admit(index, offered, query=False) is None:
             if index in self._recent:
                 continue  # learnt while the store was asked
-            filling = self._filling.setdefault(index, _Filling(offered))
+            filling = self._filling.setdefault(index, Filling(offered))
             if not fits(filling.offered, offered):
                 await filling.ended.wait()
                 continue
@@ -86,26 +87,25 @@ class IndexBook:
                 filling.offered = offered
             filling.writers += 1
             try:
-                yield True
+                yield filling
             finally:
                 filling.writers -= 1
                 if not filling.writers:
                     del self._filling[index]
                     filling.ended.set()
             return
-        yield False
+        yield None
 
-    async def learn(self, index: str, *, model: str | None, dimensions: int) -> None:
+    async def learn(self, index: str, offered: Offered) -> None:
         """Vectors were written to an index without a contract: this is it from now on.
 
         Raises `PermanentError("invalid_request")` if another process was first, with others.
         """
         known = self._recent.get(index)
-        kept = known[1] if known is not None else await self._kept(index, model, dimensions)
+        kept = known[1] if known is not None else await self._kept(index, offered)
         if kept is None:
             return
         self._keep(kept)
-        offered = Offered(model=model, dimensions=dimensions)
         if not fits(kept, offered):
             told = breach(kept, offered, query=False)
             message = f"{told}; both were written at the same time, so delete the index and fill it anew"
@@ -157,18 +157,20 @@ class IndexBook:
         await self._forget(index)
         return None
 
-    async def _kept(self, index: str, model: str | None, dimensions: int) -> IndexContract | None:
+    async def _kept(self, index: str, offered: Offered) -> IndexContract | None:
         try:
             info = await self._store.describe(index)
-            return await self._contracts.remember(
-                IndexContract(
-                    database=self._database,
-                    index=index,
-                    model=model,
-                    dimensions=dimensions,
-                    metric=info.metric,
-                )
+            dimensions = offered.dimensions or info.dimensions
+            if dimensions is None:
+                return None
+            contract = IndexContract(
+                database=self._database,
+                index=index,
+                model=offered.model,
+                dimensions=dimensions,
+                metric=info.metric,
             )
+            return await self._contracts.remember(contract)
         except (CallError, StoreError) as error:
             # The records are written, and the step has done its work; the next upsert finds no contract.
             log.warning("index_contract_not_kept", database=self._database, index=index, reason=str(error))

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from app.ports.http import HttpResponse
 from app.providers.decoding import ACCEPT_ENCODING
-from app.providers.transport import Call, StreamedAnswer, Transport
+from app.providers.transport import MAX_ANSWER_BYTES, Call, StreamedAnswer, Transport
 
 USER_AGENT: Final = "llm-orchestrator"
 LONGEST_QUOTE: Final = 300
@@ -51,15 +51,19 @@ class Credential:
     prefix: str = ""
 
 
-def divided(headers: Mapping[str, str | SecretStr]) -> tuple[dict[str, str], list[Credential]]:
-    """An instance's own headers: the plain ones, and the secret ones as credentials."""
-    plain = {name: value for name, value in headers.items() if isinstance(value, str)}
-    secret = [
-        Credential(header=name, secret=value)
-        for name, value in headers.items()
-        if isinstance(value, SecretStr)
-    ]
-    return plain, secret
+def is_set(key: SecretStr | None) -> bool:
+    """Whether there is a key."""
+    return key is not None and bool(key.get_secret_value())
+
+
+def key_in(header: str, key: SecretStr | None, *, prefix: str = "") -> Credential | None:
+    """An instance's key in a header of its vendor's; None where it has no key."""
+    return None if key is None else Credential(header=header, secret=key, prefix=prefix)
+
+
+def bearer(key: SecretStr | None) -> Credential | None:
+    """An instance's key as a bearer token (RFC 6750); None where it has no key."""
+    return key_in("authorization", key, prefix="Bearer ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,47 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not is_base_url(self.base_url):
             raise ValueError(f"the base URL of instance {self.instance!r} {BASE_URL_RULE}")
+
+
+class EndpointConfig(Protocol):
+    """What the config of every vendor has that is reached over HTTP."""
+
+    @property
+    def name(self) -> str:
+        """What workflows call the instance."""
+        ...
+
+    @property
+    def base_url(self) -> str:
+        """What paths are appended to."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The longest that one call may take."""
+        ...
+
+
+def endpoint_of(
+    config: EndpointConfig,
+    credential: Credential | None,
+    headers: Mapping[str, str | SecretStr] | None = None,
+) -> Endpoint:
+    """Where a configured instance is, with its key and its headers; secret headers are credentials too.
+
+    Raises `ValueError` for a base URL that is none.
+    """
+    given = headers or {}
+    secret = [
+        Credential(header=name, secret=value) for name, value in given.items() if isinstance(value, SecretStr)
+    ]
+    return Endpoint(
+        instance=config.name,
+        base_url=config.base_url,
+        timeout_seconds=config.timeout_seconds,
+        headers={name: value for name, value in given.items() if isinstance(value, str)},
+        credentials=tuple(secret) if credential is None else (*secret, credential),
+    )
 
 
 class JsonApi:
@@ -102,12 +147,14 @@ class JsonApi:
         *,
         headers: Mapping[str, str],
         timeout_seconds: float,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> HttpResponse:
         """Send to `base_url + path` and read the whole answer, whatever its status.
 
         Raises `PermanentError` (too_large) or `TemporaryError` (connection, timeout, server_error).
         """
-        return await self._transport.exchange(self._call(method, path, body, headers, timeout_seconds))
+        call = self._call(method, path, body, headers, timeout_seconds, max_bytes=max_bytes)
+        return await self._transport.exchange(call)
 
     def stream(
         self, path: str, body: bytes, *, headers: Mapping[str, str], timeout_seconds: float
@@ -132,6 +179,8 @@ class JsonApi:
         body: bytes | None,
         headers: Mapping[str, str],
         timeout_seconds: float,
+        *,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Call:
         sent = {**self._headers, **headers}
         for credential in self._endpoint.credentials:
@@ -143,4 +192,5 @@ class JsonApi:
             timeout_seconds=min(timeout_seconds, self._endpoint.timeout_seconds),
             headers=sent,
             content=body,
+            max_bytes=max_bytes,
         )

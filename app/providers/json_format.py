@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
+
+_NUMBERS: Final = frozenset({float, int})
 
 
 class Malformed(ValueError):
@@ -60,6 +62,15 @@ def dump(body: Mapping[str, Any] | Sequence[Any]) -> bytes:
         raise ValueError(f"the request cannot be written as JSON: {error}") from None
 
 
+def json_text(value: object) -> str:
+    """An object that an answer holds, as JSON text; `{}` for anything else. Raises `Malformed` for one that
+    is nested deeper than can be written again."""
+    try:
+        return dump(value if isinstance(value, dict) else {}).decode()
+    except ValueError as error:
+        raise Malformed(str(error)) from None
+
+
 def objects(value: object) -> list[dict[str, Any]]:
     """The objects of a list; empty where there is no list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
@@ -79,7 +90,7 @@ def text(holder: object, key: str) -> str:
 
 def floats(value: object) -> list[float]:
     """A vector. Raises `Malformed` for anything that is no list of numbers."""
-    if isinstance(value, list) and value and all(type(number) in (float, int) for number in value):
+    if isinstance(value, list) and value and _NUMBERS.issuperset(map(type, value)):
         return value
     raise Malformed("a vector is not a list of numbers")
 

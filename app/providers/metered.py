@@ -152,6 +152,7 @@ class MeteredEmbedder:
         self._inner = inner
         self._meter = meter
         self.max_batch = inner.max_batch
+        self.max_batch_tokens = inner.max_batch_tokens
 
     async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
         """See `Embedder`."""

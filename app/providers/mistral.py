@@ -2,7 +2,7 @@
 
 Mistral's API refuses options that it does not know, and ids of tool calls that are not of its own making:
 nine letters and digits. Those of other vendors, in a conversation that is carried on here, are changed
-the same way each time. Calls and format are in `completions_api` and the `openai_*` modules.
+the same way each time. Calls and format are in the package `openai`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from app.ports.errors import ErrorClass
 from app.ports.models import Message
-from app.providers.json_api import Credential, Endpoint, divided
+from app.providers.json_api import bearer, endpoint_of, is_set
 from app.providers.json_format import VendorError
 from app.providers.openai import errors as openai_errors
 from app.providers.openai.completions import CompletionsApi
@@ -34,6 +34,8 @@ from app.providers.transport import Transport
 
 OFFICIAL_HOST: Final = "api.mistral.ai"
 MAX_BATCH: Final = 512
+MAX_BATCH_TOKENS: Final = 16_384
+"""Of all texts that are embedded in one call, as its refusals name the bound."""
 CODES: Final[Mapping[str, ErrorClass]] = {
     "invalid_model": "not_found",
     "3210": "too_large",
@@ -81,8 +83,8 @@ class Mistral(CompletionsApi):
     """One instance as `ChatModel` and `Embedder`."""
 
     def __init__(self, config: MistralConfig, transport: Transport) -> None:
-        has_key = config.api_key is not None and bool(config.api_key.get_secret_value())
-        super().__init__(transport, _endpoint(config), _dialect(config), has_key=has_key)
+        endpoint = endpoint_of(config, bearer(config.api_key), config.headers)
+        super().__init__(transport, endpoint, _dialect(config), has_key=is_set(config.api_key))
 
 
 def classify(status: int, error: VendorError) -> ErrorClass | None:
@@ -137,6 +139,7 @@ def _dialect(config: MistralConfig) -> Dialect:
         structured_outputs=config.structured_outputs,
         asks_for_usage=False,
         max_batch=MAX_BATCH,
+        max_batch_tokens=MAX_BATCH_TOKENS,
         embedding_format=config.embedding_format,
         dimensions_key="output_dimension",
         takes_input_type=False,
@@ -144,17 +147,4 @@ def _dialect(config: MistralConfig) -> Dialect:
         vector_sizes=VECTOR_SIZES,
         read_error=read_error,
         classify=classify,
-    )
-
-
-def _endpoint(config: MistralConfig) -> Endpoint:
-    headers, credentials = divided(config.headers)
-    if config.api_key is not None:
-        credentials.append(Credential(header="authorization", secret=config.api_key, prefix="Bearer "))
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        headers=headers,
-        credentials=tuple(credentials),
     )

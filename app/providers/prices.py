@@ -81,9 +81,12 @@ class ListPrices:
         if provider in self._free:
             return FREE
         vendor = self._vendors.get(provider)
-        listed = {} if vendor is None else self._shipped["vendors"][vendor]["models"]
+        if vendor is None:
+            return None
+        sheet = self._shipped["vendors"][vendor]
+        listed = sheet["models"]
         found = next((listed[name] for name in _names(model) if name in listed), None)
-        return None if found is None else _price(found)
+        return None if found is None else _price(found, cache_write_factor=sheet.get("cache_write_factor", 1))
 
     @cached_property
     def _shipped(self) -> Mapping[str, Any]:
@@ -127,14 +130,18 @@ def _names(model: str) -> list[str]:
     return [model, name, *([] if snapshot is None else [snapshot[1]])]
 
 
-def _price(listed: Mapping[str, Any]) -> Price:
+def _price(listed: Mapping[str, Any], *, cache_write_factor: float) -> Price:
+    rate = _rate(listed, cache_write_factor)
     long = listed.get("long_context")
     if long is None:
-        return Price(rate=_rate(listed))
-    return Price(rate=_rate(listed), above=long["above_input_tokens"], long=_rate(long))
+        return Price(rate=rate)
+    return Price(rate=rate, above=long["above_input_tokens"], long=_rate(long, cache_write_factor))
 
 
-def _rate(listed: Mapping[str, Any]) -> Rate:
+def _rate(listed: Mapping[str, Any], cache_write_factor: float) -> Rate:
     return per_million(
-        input=listed["input"], output=listed.get("output", 0.0), cached_input=listed.get("cached_input")
+        input=listed["input"],
+        output=listed.get("output", 0.0),
+        cached_input=listed.get("cached_input"),
+        cache_write=listed["input"] * cache_write_factor,
     )

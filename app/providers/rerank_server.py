@@ -16,9 +16,9 @@ from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
-from app.ports.errors import ErrorClass, PermanentError
+from app.ports.errors import ErrorClass
 from app.ports.models import CallContext, RankedDocument, RerankRequest, RerankResult, Usage
-from app.providers.json_api import Credential, Endpoint, divided
+from app.providers.json_api import bearer, endpoint_of
 from app.providers.json_format import VendorError, count, dump, text
 from app.providers.rerank_format import read_ranking, rerank_body
 from app.providers.transport import Transport
@@ -54,17 +54,13 @@ class RerankServer:
 
     def __init__(self, config: RerankServerConfig, transport: Transport) -> None:
         self.max_documents = config.max_documents
-        self._name = config.name
         self._shape = config.shape
-        self._api = VendorApi(transport, _endpoint(config), read_error=read_error, classify=classify)
+        endpoint = endpoint_of(config, bearer(config.api_key), config.headers)
+        self._api = VendorApi(transport, endpoint, read_error=read_error, classify=classify)
 
     async def rerank(self, request: RerankRequest, context: CallContext) -> RerankResult:
         """See `Reranker`. What a score means is the server's to say."""
-        if len(request.documents) > self.max_documents:
-            raise PermanentError(
-                "invalid_request",
-                f"instance {self._name!r} takes at most {self.max_documents} documents in one call",
-            )
+        self._api.check_count(len(request.documents), self.max_documents, "documents")
         if not request.documents:
             return RerankResult(ranking=[], model=request.model, usage=Usage())
         if self._shape == "tei":
@@ -96,6 +92,8 @@ def tei_body(request: RerankRequest) -> bytes:
 
 def read_error(answer: Mapping[str, Any]) -> VendorError | None:
     """The error an answer holds: a text, or an object with a `message`, under the names that servers use."""
+    if "results" in answer:
+        return None  # some servers say of a success that it is one
     for key in ("error", "message", "detail"):
         said = text(answer, key) or text(answer.get(key), "message")
         if said:
@@ -106,16 +104,3 @@ def read_error(answer: Mapping[str, Any]) -> VendorError | None:
 def classify(status: int, error: VendorError) -> ErrorClass | None:
     """See `Classify`."""
     return "context_length" if status in _REFUSALS and _TOO_LONG.search(error.message) else None
-
-
-def _endpoint(config: RerankServerConfig) -> Endpoint:
-    headers, credentials = divided(config.headers)
-    if config.api_key is not None:
-        credentials.append(Credential(header="authorization", secret=config.api_key, prefix="Bearer "))
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        headers=headers,
-        credentials=tuple(credentials),
-    )

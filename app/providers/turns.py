@@ -88,25 +88,11 @@ def asked_calls(message: Message) -> list[AskedCall]:
     calls = message.extra.get("tool_calls") or []
     if not isinstance(calls, Sequence) or isinstance(calls, str):
         raise Unwritable("'tool_calls' must be a list")
-    return [_asked_call(call) for call in calls]
+    return [asked_call(call) for call in calls]
 
 
-def call_names(messages: Iterable[Message]) -> dict[str, str]:
-    """The function of every call in a conversation, by the call's id."""
-    asked = (call for message in messages if message.role == "assistant" for call in asked_calls(message))
-    return {call.id: call.name for call in asked}
-
-
-def model_call(id: str, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A call that a model asks for, as documents get it. Its arguments are JSON text, as models write it."""
-    return {
-        "id": id,
-        "type": "function",
-        "function": {"name": name, "arguments": orjson.dumps(arguments).decode()},
-    }
-
-
-def _asked_call(call: object) -> AskedCall:
+def asked_call(call: object) -> AskedCall:
+    """A call as documents write it, or as an adapter gave it."""
     function = call.get("function") if isinstance(call, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(call, Mapping) or not isinstance(function, Mapping) or not isinstance(name, str):
@@ -117,6 +103,17 @@ def _asked_call(call: object) -> AskedCall:
         arguments=_arguments(name, function.get("arguments")),
         extra={key: value for key, value in call.items() if key not in {"id", "type", "function"}},
     )
+
+
+def call_names(messages: Iterable[Message]) -> dict[str, str]:
+    """The function of every call in a conversation, by the call's id."""
+    asked = (call for message in messages if message.role == "assistant" for call in asked_calls(message))
+    return {call.id: call.name for call in asked}
+
+
+def model_call(id: str, name: str, arguments: str) -> dict[str, Any]:
+    """A call that a model asks for, as documents get it. Its arguments are JSON text, as models write it."""
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _arguments(name: str, given: object) -> Mapping[str, Any]:

@@ -8,21 +8,28 @@ What does not belong here: retries, limits, metrics, and any vendor's words.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from app.ports.errors import CallError, ErrorClass, PermanentError, TemporaryError
 from app.ports.http import HttpResponse
 from app.ports.models import CallContext
+from app.ports.retry_after import LONGEST
 from app.providers.failures import CREDENTIAL_STATUSES, from_status, refused_credentials
 from app.providers.json_api import Endpoint, JsonApi, Method
 from app.providers.json_format import Malformed, VendorError, load, load_any, load_list
 from app.providers.sse import EventParser
-from app.providers.transport import StreamedAnswer, Transport
+from app.providers.transport import MAX_ANSWER_BYTES, StreamedAnswer, Transport
 
 DONE: Final = b"[DONE]"
 """What ends the event streams of many vendors."""
+LARGEST_COMPLAINT: Final = 1024 * 1024
+"""Bytes. An error that is longer says nothing that is worth looking for."""
+MANY: Final = 32
+"""From so many texts on, their vectors are read beside the event loop: each may take 0.1 ms and more."""
 _STATUSES: Final = frozenset(str(status) for status in range(400, 600))
 
 P = ParamSpec("P")
@@ -69,10 +76,10 @@ class VendorApi:
         self._classify = classify
 
     async def post(
-        self, path: str, body: bytes, context: CallContext, *, headers: Mapping[str, str] | None = None
+        self, path: str, body: bytes, context: CallContext, *, max_bytes: int = MAX_ANSWER_BYTES
     ) -> dict[str, Any]:
-        """Post JSON; the object that a success carries."""
-        return await self.call("POST", path, body, context, headers=headers)
+        """Post JSON; the object that a success carries, in at most `max_bytes`."""
+        return await self.call("POST", path, body, context, max_bytes=max_bytes)
 
     async def call(
         self,
@@ -81,28 +88,28 @@ class VendorApi:
         body: bytes | None,
         context: CallContext,
         *,
-        headers: Mapping[str, str] | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> dict[str, Any]:
         """Make one request; the object that a success carries, `{}` for an empty body.
 
         `path` is appended to the base URL as it is: quote what callers put into it.
         """
-        answer = await self._exchange(method, path, body, context, headers)
+        answer = await self._exchange(method, path, body, context, max_bytes)
         return self.success(answer.headers, answer.content) if answer.content else {}
 
     async def post_for_list(self, path: str, body: bytes, context: CallContext) -> list[Any]:
         """Post JSON; the list that a success carries where a server puts no object around it."""
-        answer = await self._exchange("POST", path, body, context, None)
+        answer = await self._exchange("POST", path, body, context)
         return self.read(load_list, answer.content)
 
     async def get_list(self, path: str, context: CallContext) -> list[Any]:
         """Get JSON; the list that a success carries where a server puts no object around it."""
-        answer = await self._exchange("GET", path, None, context, None)
+        answer = await self._exchange("GET", path, None, context)
         return self.read(load_list, answer.content)
 
     async def get_value(self, path: str, context: CallContext) -> Any:
         """Get JSON; the value that a success carries where it is neither an object nor a list."""
-        answer = await self._exchange("GET", path, None, context, None)
+        answer = await self._exchange("GET", path, None, context)
         return self.read(load_any, answer.content)
 
     @asynccontextmanager
@@ -148,10 +155,10 @@ class VendorApi:
 
     def failure(self, status: int, headers: Mapping[str, str], content: bytes) -> CallError:
         """What an answer that is no success means."""
-        try:
-            error = self._read_error(_only(load_any(content)))
-        except Malformed:
-            error = None
+        error = None
+        if len(content) <= LARGEST_COMPLAINT:
+            with suppress(Malformed):
+                error = self._read_error(_only(load_any(content)))
         if error is None:
             return from_status(status, headers, "no reason was given", instance=self.instance)
         return self._complaint(status, headers, error)
@@ -160,13 +167,24 @@ class VendorApi:
         """A stream that stopped before its answer was whole."""
         return TemporaryError("connection", f"the stream of instance {self.instance!r} ended early")
 
+    def quote(self, said: object) -> str:
+        """A vendor's own words, fit to be shown: short, on one line and without our credentials."""
+        return self._api.quote(said)
+
     def read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a reader; what it cannot understand is `TemporaryError` of class `invalid_output`."""
         try:
             return read(*args, **kwargs)
         except Malformed as error:
-            message = f"the answer of instance {self.instance!r} cannot be used: {error}"
+            # it may repeat what the server said
+            message = f"the answer of instance {self.instance!r} cannot be used: {self.quote(error)}"
             raise TemporaryError("invalid_output", message) from None
+
+    async def read_many(self, count: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for the answer about so many texts: the event loop does not wait for large ones."""
+        if count < MANY:
+            return self.read(read, *args, **kwargs)
+        return await asyncio.to_thread(self.read, partial(read, *args, **kwargs))
 
     def written(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a writer; its `ValueError` is a `PermanentError` of class `invalid_request`."""
@@ -175,28 +193,39 @@ class VendorApi:
         except ValueError as error:
             raise PermanentError("invalid_request", str(error)) from None
 
+    def check_count(self, count: int, most: int, what: str) -> None:
+        """Raise `PermanentError` for more than one call takes; `what` is counted."""
+        if count > most:
+            message = f"instance {self.instance!r} takes at most {most} {what} in one call"
+            raise PermanentError("invalid_request", message)
+
+    def lacks_key(self) -> PermanentError:
+        """The error for a vendor that is known to answer nobody without a key: it need not be asked."""
+        message = f"instance {self.instance!r} has no API key; ask the operator to configure one"
+        return PermanentError("authentication", message)
+
     async def _exchange(
         self,
         method: Method,
         path: str,
         body: bytes | None,
         context: CallContext,
-        headers: Mapping[str, str] | None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> HttpResponse:
-        own = {"idempotency-key": context.idempotency_key}
         answer = await self._api.request(
             method,
             path,
             body,
-            headers={**own, **headers} if headers else own,
+            headers={"idempotency-key": context.idempotency_key},
             timeout_seconds=context.timeout_seconds,
+            max_bytes=max_bytes,
         )
         if not 200 <= answer.status < 300:  # noqa: PLR2004  the successes of HTTP
             raise self.failure(answer.status, answer.headers, answer.content)
         return answer
 
     def _complaint(self, status: int, headers: Mapping[str, str], error: VendorError) -> CallError:
-        said = self._api.quote(error.message)
+        said = self.quote(error.message)
         error_class = self._classify(status, error)
         if error_class == "authentication" and status not in CREDENTIAL_STATUSES:
             return refused_credentials(status, instance=self.instance)
@@ -205,11 +234,17 @@ class VendorApi:
             return TemporaryError(error_class, message, status=status)
         if error_class is None or error_class == "authentication":
             failure = from_status(status, headers, said, instance=self.instance)
-            if isinstance(failure, TemporaryError) and failure.retry_after is None:
-                failure.retry_after = error.retry_after
+            if isinstance(failure, TemporaryError) and failure.retry_after is None and error.retry_after:
+                failure.retry_after = min(error.retry_after, LONGEST)
             return failure
         message = f"instance {self.instance!r} refused the request ({status}): {said}"
         return PermanentError(error_class, message, status=status)
+
+
+def by_status(status: int, error: VendorError) -> ErrorClass | None:
+    """See `Classify`: of vendors whose statuses say it all."""
+    del status, error
+    return None
 
 
 def _only(value: object) -> dict[str, Any]:

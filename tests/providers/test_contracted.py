@@ -28,10 +28,13 @@ class Database:
         """Dimensions and count."""
         self.metric: Metric = "dot"
         self.failure: CallError | None = None
+        """Of the next upsert."""
         self.blind: CallError | None = None
         """Why it does not describe."""
         self.gate: asyncio.Event | None = None
-        self.waiting = 0
+        """What upserts wait for."""
+        self.reached = asyncio.Semaphore(0)
+        """Released by each upsert that waits."""
 
     async def search(
         self,
@@ -62,10 +65,11 @@ class Database:
     ) -> int:
         self.calls.append("upsert")
         if self.gate is not None:
-            self.waiting += 1
+            self.reached.release()
             await self.gate.wait()
-        if self.failure is not None:
-            raise self.failure
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
         if records:
             _, count = self.shapes.get(index, (0, 0))
             self.shapes[index] = (len(records[0].vector), count + len(records))
@@ -221,7 +225,6 @@ async def test_the_first_upsert_that_succeeds_is_remembered(
     with pytest.raises(TemporaryError):
         await put(vectors, B, dimensions=7)
     assert await contracts.get("main", "kb") is None
-    database.failure = None
     assert await put(vectors) == 1
     assert await put(vectors, None) == 1
     kept = IndexContract(database="main", index="kb", model=A, dimensions=4, metric="dot")
@@ -281,8 +284,8 @@ async def test_first_upserts_that_go_together_are_under_way_together(
     database.gate = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         writes = [group.create_task(put(vectors, model)) for model in (None, A, A, None)]
-        while database.waiting < len(writes):
-            await asyncio.sleep(0)
+        for _ in writes:
+            await database.reached.acquire()
         database.gate.set()
     assert A in await refusal(put(vectors, B))
 
@@ -293,8 +296,7 @@ async def test_a_first_upsert_of_another_model_waits_and_is_refused(
     database.gate = asyncio.Event()
     first = asyncio.create_task(put(vectors, A))
     second = asyncio.create_task(put(vectors, B))
-    while not database.waiting:
-        await asyncio.sleep(0)
+    await database.reached.acquire()
     database.gate.set()
     assert await first == 1
     assert A in await refusal(second)
@@ -308,12 +310,10 @@ async def test_it_is_written_if_the_one_before_it_fails(
     database.failure = PermanentError("too_large", "no")
     first = asyncio.create_task(put(vectors, A))
     second = asyncio.create_task(put(vectors, B))
-    while not database.waiting:
-        await asyncio.sleep(0)
+    await database.reached.acquire()
     database.gate.set()
     with pytest.raises(PermanentError, match="no"):
         await first
-    database.failure = None
     assert await second == 1
     assert B in await refusal(find(vectors, A))
 
@@ -323,8 +323,7 @@ async def test_two_processes_that_filled_an_index_at_once_are_told(
 ) -> None:
     database.gate = asyncio.Event()
     late = asyncio.create_task(put(vectors, A))
-    while not database.waiting:
-        await asyncio.sleep(0)
+    await database.reached.acquire()
     kept = IndexContract(database="main", index="kb", model=B, dimensions=4, metric="dot")
     await contracts.remember(kept)
     database.gate.set()
@@ -395,7 +394,7 @@ async def test_a_contract_of_another_process_is_seen_when_the_own_one_is_old(
     book = IndexBook(database, "main", contracts, monotonic=lambda: now)
     database.shapes = {f"i{n}": (2, 1) for n in range(MOST_INDEXES + 5)}
     for index in database.shapes:
-        await book.learn(index, model=A, dimensions=2)
+        await book.learn(index, Offered(model=A, dimensions=2))
     for index in ("i0", f"i{MOST_INDEXES}"):
         await contracts.forget("main", index)
         await contracts.remember(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.ports.errors import PermanentError
 from app.ports.retry_after import LONGEST
-from app.providers.failures import parse_reset, retry_after
+from app.providers.failures import from_status, parse_reset, retry_after
 
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 NOW = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
@@ -140,3 +141,12 @@ def test_any_headers_give_a_delay_in_bounds_or_none(headers: dict[str, str]) -> 
 def test_any_reset_is_in_bounds_or_none(text: str) -> None:
     seconds = parse_reset(text, now=0.0)
     assert seconds is None or 0 <= seconds <= LONGEST
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_said_to_be_one(status: int) -> None:
+    error = from_status(status, {"location": "https://elsewhere"}, "no reason was given", instance="x")
+    assert (type(error), error.error_class) == (PermanentError, "invalid_request")
+    assert "redirect" in str(error)
+    assert "base_url" in str(error)
+    assert "elsewhere" not in str(error)

@@ -38,6 +38,7 @@ class Vendor:
     """Answers, fails or waits at a gate, as it is told."""
 
     max_batch = 7
+    max_batch_tokens: int | None = 70
     max_documents = 9
 
     def __init__(self) -> None:
@@ -152,6 +153,7 @@ async def test_a_model_that_fails_is_left_alone_and_who_asks_is_told_why(error_c
         await world.ask()
     assert len(world.vendor.calls) == calls
     assert (refused.value.error_class, refused.value.retry_after) == (error_class, 5.0)
+    assert refused.value.unsent
     assert "model 'm' of instance 'main' was not called" in str(refused.value)
     assert "rests until 2026-01-05T09:30:05Z" in str(refused.value)
     assert world.sample("refused_total", model="m", reason="breaker") == 1
@@ -314,7 +316,7 @@ async def test_calls_of_all_sorts_stay_within_the_instances_bound() -> None:
         GuardedEmbedder(world.vendor, world.guard),
         GuardedReranker(world.vendor, world.guard),
     )
-    assert (embedder.max_batch, reranker.max_documents) == (7, 9)
+    assert (embedder.max_batch, embedder.max_batch_tokens, reranker.max_documents) == (7, 70, 9)
     tasks: list[asyncio.Task[Any]] = [
         world.task("a"),
         asyncio.create_task(embedder.embed(EmbedRequest(model="b", texts=["x"]), world.context)),
@@ -350,6 +352,7 @@ async def test_a_wait_that_takes_too_long_is_a_rate_limit_that_says_which() -> N
         await world.ask(timeout_seconds=0.05)
     assert refused.value.error_class == "rate_limit"
     assert refused.value.retry_after == 1.0
+    assert refused.value.unsent
     assert world.sample("refused_total", model="m", reason="limit") == 1
     world.vendor.open.set()
     await first

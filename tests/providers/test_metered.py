@@ -23,6 +23,7 @@ class Vendor:
     """Answers with every count, hangs, or has a defect."""
 
     max_batch = 3
+    max_batch_tokens: int | None = 30
 
     async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
         if request.model == "hang":
@@ -120,6 +121,6 @@ async def test_embeddings_are_counted_too(
 ) -> None:
     embedder = MeteredEmbedder(Vendor(), meter)
     await embedder.embed(EmbedRequest(model="m", texts=["a"]), context)
-    assert embedder.max_batch == 3
+    assert (embedder.max_batch, embedder.max_batch_tokens) == (3, 30)
     assert calls(registry, "m", "success") == 1
     assert (tokens(registry, "input"), tokens(registry, "output")) == (3, None)

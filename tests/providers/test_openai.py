@@ -541,10 +541,11 @@ async def test_text_in_parts_is_joined(question: ChatRequest, context: CallConte
     [
         (embeddings([1.0]), "1 embeddings for 2 texts"),
         (embeddings([1.0], [1.0, 2.0]), "2 dimensions instead of 1"),
-        (embeddings([], []), "0 dimensions"),
+        (embeddings([], []), "not a list of numbers"),
+        (embeddings(*[base64.b64encode(struct.pack("<2f", 1.0, float("nan"))).decode()] * 2), "not finite"),
         (embeddings([1.0], "no base64!"), "base64"),
         (embeddings([1.0], base64.b64encode(b"12345").decode()), "base64"),
-        (embeddings([1.0], ["x"]), "neither"),
+        (embeddings([1.0], ["x"]), "not a list of numbers"),
         (
             {"data": [{"index": 0, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]},
             "no embedding with index",

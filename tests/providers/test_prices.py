@@ -96,6 +96,28 @@ def test_cached_tokens_are_among_the_input() -> None:
     assert price.cost(usage) == picodollars((600 * 2.0 + 400 * 0.5 + 100 * 8.0) / 1e6)
 
 
+def test_what_the_vendor_writes_to_its_cache_may_cost_more_than_other_input() -> None:
+    price = Price(rate=per_million(input=2.0, cached_input=0.5, cache_write=2.5))
+    usage = Usage(input_tokens=1000, output_tokens=0, cached_tokens=400, cache_write_tokens=500)
+    assert price.cost(usage) == picodollars((100 * 2.0 + 400 * 0.5 + 500 * 2.5) / 1e6)
+    assert price.at_most(1000, 0) == picodollars(1000 * 2.5 / 1e6)
+
+
+def test_counts_that_contradict_each_other_cost_no_more_than_the_input() -> None:
+    price = Price(rate=per_million(input=2.0, cached_input=0.5, cache_write=2.5))
+    usage = Usage(input_tokens=10, output_tokens=0, cached_tokens=8, cache_write_tokens=8)
+    assert price.cost(usage) == picodollars((8 * 0.5 + 2 * 2.5) / 1e6)
+
+
+@pytest.mark.parametrize(("vendor", "factor"), [("anthropic", 1.25), ("openai", 1.0)])
+def test_writing_to_the_cache_is_dearer_where_the_vendor_says_so(vendor: Any, factor: float) -> None:
+    prices = ListPrices(vendors={"it": vendor})
+    for model in LISTED["vendors"][vendor]["models"]:
+        price = prices.of("it", model)
+        assert price is not None
+        assert price.rate.cache_write == pytest.approx(price.rate.input * factor)
+
+
 @pytest.mark.parametrize(
     "name", ["openai/gpt-4o", "*/gpt-4o", "openai/*", "openai/gpt-4o-2024-08-06", "*/gpt-4o-2024-08-06"]
 )
@@ -136,24 +158,25 @@ def test_every_listed_price_is_plausible(vendor: Any, model: str, listed: Mappin
 @given(
     input_tokens=st.integers(0, 10**6),
     output_tokens=st.integers(0, 10**6),
-    used=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
-    rates=st.tuples(*[st.floats(0, 100, allow_subnormal=False)] * 3),
+    used=st.tuples(*[st.floats(0, 1)] * 4),
+    rates=st.tuples(*[st.floats(0, 100, allow_subnormal=False)] * 4),
     above=st.none() | st.integers(1, 10**6),
 )
 def test_no_usage_within_a_bound_costs_more_than_the_bound(
     input_tokens: int,
     output_tokens: int,
-    used: tuple[float, float, float],
-    rates: tuple[float, float, float],
+    used: tuple[float, float, float, float],
+    rates: tuple[float, float, float, float],
     above: int | None,
 ) -> None:
-    rate = per_million(input=rates[0], output=rates[1], cached_input=rates[2])
+    rate = per_million(input=rates[0], output=rates[1], cached_input=rates[2], cache_write=rates[3])
     long = per_million(input=rates[0] / 2, output=rates[1] * 2) if above else None
     price = Price(rate=rate, above=above, long=long)
     usage = Usage(
         input_tokens=int(input_tokens * used[0]),
         output_tokens=int(output_tokens * used[1]),
         cached_tokens=int(input_tokens * used[2]),
+        cache_write_tokens=int(input_tokens * used[3]),
     )
     cost = price.cost(usage)
     assert cost is not None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.ports.models import Message
+from app.providers.json_format import json_text
 from app.providers.turns import (
     AskedCall,
     InlineData,
@@ -96,13 +97,13 @@ def test_no_arguments_are_none(arguments: Any) -> None:
 def test_functions_are_found_by_the_id_of_their_call() -> None:
     conversation = [
         Message(role="user", content="Why?"),
-        asking(model_call("c1", "f", {}), model_call("c2", "g", {})),
-        asking(model_call("c3", "f", {})),
+        asking(model_call("c1", "f", "{}"), model_call("c2", "g", "{}")),
+        asking(model_call("c3", "f", "{}")),
     ]
     assert call_names(conversation) == {"c1": "f", "c2": "g", "c3": "f"}
 
 
 def test_a_call_that_a_model_made_can_be_sent_back() -> None:
-    made = model_call("c1", "f", {"a": "ü", "b": None})
+    made = model_call("c1", "f", json_text({"a": "ü", "b": None}))
     assert made["function"] == {"name": "f", "arguments": '{"a":"ü","b":null}'}
     assert asked_calls(asking(made)) == [AskedCall(id="c1", name="f", arguments={"a": "ü", "b": None})]

@@ -1,26 +1,27 @@
 """Anthropic's Messages API, and servers that speak it: maps in, calls, maps out.
 
-`format`, `turns`, `schema` and `stream` hold the format,
-`vendor_api` the calls. Retries, limits, metrics and tracing are not here. Anthropic's errors are a type
-that says what the status says, and a sentence; where the sentence says more, it is looked at.
+`format`, `turns`, `schema` and `stream` hold the format, `vendor_api` the calls. Retries, limits, metrics
+and tracing are not here. Anthropic's errors are a type that says what the status says, and a sentence;
+where the sentence says more, it is looked at.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from app.ports.errors import ErrorClass, PermanentError
+from app.ports.errors import ErrorClass
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult
 from app.providers.anthropic import format as fmt
 from app.providers.anthropic.stream import Assembly
-from app.providers.json_api import Credential, Endpoint
+from app.providers.chat_streams import streamed
+from app.providers.json_api import endpoint_of, is_set, key_in
 from app.providers.json_format import VendorError
 from app.providers.transport import Transport
 from app.providers.vendor_api import VendorApi
@@ -67,52 +68,31 @@ class Anthropic:
 
     def __init__(self, config: AnthropicConfig, transport: Transport) -> None:
         """Raises `ValueError` for a base URL that is none."""
-        self._api = VendorApi(transport, _endpoint(config), read_error=fmt.read_error, classify=classify)
+        headers = {"anthropic-version": VERSION, **config.headers}
+        endpoint = endpoint_of(config, key_in("x-api-key", config.api_key), headers)
+        self._api = VendorApi(transport, endpoint, read_error=fmt.read_error, classify=classify)
         self._manner = fmt.Manner(
             default_max_tokens=config.default_max_tokens,
             cache_system=config.cache_system,
             native_schemas=config.structured_outputs == "native",
         )
-        self._lacks_key = urlsplit(config.base_url).hostname == OFFICIAL_HOST and not (
-            config.api_key and config.api_key.get_secret_value()
-        )
+        is_official = urlsplit(config.base_url).hostname == OFFICIAL_HOST
+        self._lacks_key = is_official and not is_set(config.api_key)
 
     async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
         """See `ChatModel`."""
         answer = await self._api.post(PATH, self._body(request, stream=False), context)
         return self._api.read(fmt.read_completion, answer, model=request.model)
 
-    async def stream(
-        self, request: ChatRequest, context: CallContext
-    ) -> AsyncIterator[ChatDelta | ChatResult]:
+    def stream(self, request: ChatRequest, context: CallContext) -> AsyncIterator[ChatDelta | ChatResult]:
         """See `ChatModel`. A server that ignores the wish to stream yields one delta."""
-        api = self._api
-        assembly = Assembly(request.model)
-        async with api.stream(PATH, self._body(request, stream=True), context) as answer:
-            if answer.headers.get("content-type", "").startswith("application/json"):
-                whole = api.success(answer.headers, await answer.read())
-                result = api.read(fmt.read_completion, whole, model=request.model)
-                yield ChatDelta(text=result.text)
-                yield result
-                return
-            async with aclosing(api.events(answer)) as events:
-                async for event in events:
-                    delta = api.read(assembly.add, event)
-                    if delta is not None:
-                        yield delta
-                    if assembly.ended:
-                        break
-            await answer.drain()
-        if not assembly.complete:
-            raise api.ended_early()
-        yield assembly.result()
+        body = self._body(request, stream=True)
+        read_whole = partial(fmt.read_completion, model=request.model)
+        return streamed(self._api, PATH, body, context, Assembly(request.model), read_whole=read_whole)
 
     def _body(self, request: ChatRequest, *, stream: bool) -> bytes:
         if self._lacks_key:
-            raise PermanentError(
-                "authentication",
-                f"instance {self._api.instance!r} has no API key; ask the operator to configure one",
-            )
+            raise self._api.lacks_key()
         return self._api.written(fmt.chat_body, request, self._manner, stream=stream)
 
 
@@ -123,21 +103,3 @@ def classify(status: int, error: VendorError) -> ErrorClass | None:
     if status != _BAD_REQUEST:
         return None
     return next((found for words, found in SENTENCES.items() if words.search(error.message)), None)
-
-
-def _endpoint(config: AnthropicConfig) -> Endpoint:
-    headers = {name: value for name, value in config.headers.items() if isinstance(value, str)}
-    credentials = [
-        Credential(header=name, secret=value)
-        for name, value in config.headers.items()
-        if isinstance(value, SecretStr)
-    ]
-    if config.api_key is not None:
-        credentials.append(Credential(header="x-api-key", secret=config.api_key))
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        headers={"anthropic-version": VERSION, **headers},
-        credentials=tuple(credentials),
-    )

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.ports.models import ChatRequest, ChatResult, FinishReason, Usage
-from app.providers.anthropic.schema import in_words, native_schema
+from app.providers.anthropic.schema import native_schema
 from app.providers.anthropic.turns import conversation, system_prompt, tool, tool_choice
-from app.providers.json_format import Malformed, VendorError, count, dump, objects, text
+from app.providers.json_format import Malformed, VendorError, count, dump, json_text, objects, text
+from app.providers.prompted_schema import with_schema
+from app.providers.turns import model_call
 
 FINISH_REASONS: Final[Mapping[object, FinishReason]] = {
     "end_turn": "stop",
@@ -60,9 +62,11 @@ def chat_body(request: ChatRequest, manner: Manner, *, stream: bool) -> bytes:
     _check(request)
     schema = request.response_schema
     enforced = native_schema(schema) if schema is not None and manner.native_schemas else None
-    note = in_words(schema) if schema is not None and enforced is None else None
+    turns = request.messages
+    if schema is not None and enforced is None:
+        turns = with_schema(turns, schema)
     options = {
-        "system": system_prompt(request.messages, note=note, cached=manner.cache_system),
+        "system": system_prompt(turns, cached=manner.cache_system),
         "temperature": request.temperature,
         "top_p": request.top_p,
         "stop_sequences": request.stop,
@@ -97,7 +101,9 @@ def read_completion(answer: Mapping[str, Any], *, model: str) -> ChatResult:
         finish_reason=read_finish_reason(answer.get("stop_reason")),
         usage=read_usage(answer.get("usage")),
         tool_calls=[
-            tool_call(block, arguments(block)) for block in blocks if block.get("type") == "tool_use"
+            model_call(text(block, "id"), text(block, "name"), json_text(block.get("input")))
+            for block in blocks
+            if block.get("type") == "tool_use"
         ],
     )
 
@@ -117,20 +123,9 @@ def read_usage(usage: object) -> Usage:
         input_tokens=None if fresh is None else fresh + (read or 0) + (written or 0),
         output_tokens=count(usage, "output_tokens"),
         cached_tokens=read,
+        cache_write_tokens=written,
         reasoning_tokens=count(details, "thinking_tokens"),
     )
-
-
-def arguments(block: Mapping[str, Any]) -> str:
-    """The arguments that a call brings with it, as JSON text."""
-    given = block.get("input")
-    return dump(given if isinstance(given, dict) else {}).decode()
-
-
-def tool_call(block: Mapping[str, Any], arguments: str) -> dict[str, Any]:
-    """A call in the shape in which every adapter gives it."""
-    function = {"name": text(block, "name"), "arguments": arguments}
-    return {"id": text(block, "id"), "type": "function", "function": function}
 
 
 def read_error(answer: object) -> VendorError | None:

@@ -1,4 +1,4 @@
-"""Answers that have to fit a schema: what Anthropic enforces itself, and what is asked for in words.
+"""Answers that have to fit a schema: what of it Anthropic enforces itself.
 
 The vendor enforces a part of JSON Schema (its documentation, "Structured outputs"): closed objects, no
 bounds on numbers, texts and lists, no recursion. A schema beyond that goes into the prompt; whoever asked
@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
-
-from app.providers.json_format import dump
 
 KEYWORDS: Final = frozenset(
     {"$defs", "$ref", "additionalProperties", "anyOf", "const", "default", "description", "enum"}
@@ -43,14 +41,6 @@ def native_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     except (_NotTaken, CycleError):
         return None
     return closed
-
-
-def in_words(schema: Mapping[str, Any]) -> str:
-    """Instructions for models that are not held to a schema. Raises `ValueError` for what is no JSON."""
-    return (
-        "Answer with one JSON value that is valid under the JSON Schema below, and with nothing else: "
-        f"no explanation before or after it, no Markdown.\n\n{dump(schema).decode()}"
-    )
 
 
 def _closed(schema: object) -> dict[str, Any]:

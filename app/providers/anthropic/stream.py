@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.ports.models import ChatDelta, ChatResult
-from app.providers.anthropic.format import arguments, read_finish_reason, read_usage, tool_call
-from app.providers.json_format import Malformed, dump, load, text
+from app.providers.anthropic.format import read_finish_reason, read_usage
+from app.providers.json_format import Malformed, json_text, load, text
+from app.providers.turns import model_call
 
 
 @dataclass(slots=True)
@@ -20,13 +21,16 @@ class _Call:
 
     def made(self) -> dict[str, Any]:
         """The call, its arguments written as in an answer that was not streamed."""
+        return model_call(text(self.block, "id"), text(self.block, "name"), self._arguments())
+
+    def _arguments(self) -> str:
         written = "".join(self.pieces)
         if not written:
-            return tool_call(self.block, arguments(self.block))
+            return json_text(self.block.get("input"))
         try:
-            return tool_call(self.block, dump(load(written.encode())).decode())
+            return json_text(load(written.encode()))
         except Malformed:  # cut off at the limit of tokens: whoever reads them has to know
-            return tool_call(self.block, written)
+            return written
 
 
 class Assembly:

@@ -1,7 +1,7 @@
 """Conversations and tools in Anthropic's blocks. Shapes of OpenAI's are translated, others passed on.
 
 Workflow documents write turns, pictures, tools and tool calls in OpenAI's shape, or in Anthropic's own.
-Everything here raises `Untranslatable` and nothing else.
+Everything here raises `Unwritable` and nothing else.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import orjson
-
 from app.ports.models import Message
+from app.providers.turns import Unwritable, asked_call, image_url, inline_data
 
 CACHED: Final = {"type": "ephemeral"}
 """Marks what comes up to here as worth keeping in the vendor's cache."""
@@ -21,24 +20,15 @@ TOOL_CHOICES: Final[Mapping[str, Mapping[str, str]]] = {
     "none": {"type": "none"},
     "required": {"type": "any"},
 }
-_DATA_URL: Final = re.compile(r"data:([^;,]+);base64,(.*)", re.DOTALL | re.IGNORECASE)
 _WEB_URL: Final = re.compile(r"https?://", re.IGNORECASE)
 
 
-class Untranslatable(ValueError):
-    """A turn is in neither shape; the text says what to do."""
-
-
-def system_prompt(
-    messages: Sequence[Message], *, note: str | None, cached: bool
-) -> str | list[dict[str, Any]] | None:
-    """The system turns as one prompt, `note` at its end; text where it needs no blocks, None for none."""
+def system_prompt(messages: Sequence[Message], *, cached: bool) -> str | list[dict[str, Any]] | None:
+    """The system turns as one prompt; text where it needs no blocks, None for none."""
     blocks: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "system" and (said := _blocks(message.content)):
             blocks += [*said[:-1], {**said[-1], **message.extra}]
-    if note is not None:
-        blocks.append({"type": "text", "text": note})
     if cached and blocks:
         blocks[-1] = {"cache_control": CACHED, **blocks[-1]}
     if all(block.keys() == {"type", "text"} for block in blocks):
@@ -64,7 +54,8 @@ def conversation(messages: Sequence[Message]) -> list[dict[str, Any]]:
                 turns.append(_calling_turn(message))
             case _:
                 content = _content(message.content)
-                turns.append({"role": message.role, "content": content, **message.extra})
+                further = _without(message.extra, "name", "tool_calls")
+                turns.append({"role": message.role, "content": content, **further})
         results = None
     return turns
 
@@ -100,21 +91,21 @@ def _blocks(content: str | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _image(part: Mapping[str, Any]) -> dict[str, Any]:
-    image = part.get("image_url")
-    url = image.get("url") if isinstance(image, Mapping) else image
-    if isinstance(url, str) and (data := _DATA_URL.fullmatch(url)):
-        source = {"type": "base64", "media_type": data[1].lower(), "data": data[2]}
-    elif isinstance(url, str) and _WEB_URL.match(url):
+    url = image_url(part)
+    data = inline_data(url)
+    if data is not None:
+        source = {"type": "base64", "media_type": data.mime_type.lower(), "data": data.data}
+    elif _WEB_URL.match(url):
         source = {"type": "url", "url": url}
     else:
-        raise Untranslatable("the URL of an 'image_url' part must begin with https:// or data:<type>;base64,")
+        raise Unwritable("the URL of an 'image_url' part must begin with https:// or data:<type>;base64,")
     return {"type": "image", "source": source, **_without(part, "type", "image_url")}
 
 
 def _tool_result(message: Message) -> dict[str, Any]:
     call_id = message.extra.get("tool_call_id")
     if not isinstance(call_id, str) or not call_id:
-        raise Untranslatable("a turn with the role 'tool' needs the 'tool_call_id' that it answers")
+        raise Unwritable("a turn with the role 'tool' needs the 'tool_call_id' that it answers")
     result = {"type": "tool_result", "tool_use_id": call_id, "content": _content(message.content)}
     return {**result, **_without(message.extra, "tool_call_id", "name")}
 
@@ -122,7 +113,7 @@ def _tool_result(message: Message) -> dict[str, Any]:
 def _calling_turn(message: Message) -> dict[str, Any]:
     calls = message.extra["tool_calls"]
     if not isinstance(calls, Sequence) or isinstance(calls, str):
-        raise Untranslatable("'tool_calls' of a turn must be a list of calls")
+        raise Unwritable("'tool_calls' of a turn must be a list of calls")
     blocks = [*_blocks(message.content), *map(_tool_use, calls)]
     return {"role": "assistant", "content": blocks, **_without(message.extra, "tool_calls")}
 
@@ -130,17 +121,8 @@ def _calling_turn(message: Message) -> dict[str, Any]:
 def _tool_use(call: Any) -> dict[str, Any]:
     if isinstance(call, Mapping) and call.get("type") == "tool_use":
         return dict(call)
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping):
-        raise Untranslatable("a tool call needs 'id' and 'function', with 'name' and 'arguments' in it")
-    arguments = function.get("arguments") or {}
-    try:
-        given = orjson.loads(arguments) if isinstance(arguments, str) else arguments
-    except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, Mapping):
-        raise Untranslatable(f"the arguments of tool call {call.get('id')!r} must be a JSON object, as text")
-    return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": given}
+    asked = asked_call(call)
+    return {"type": "tool_use", "id": asked.id, "name": asked.name, "input": asked.arguments}
 
 
 def _without(given: Mapping[str, Any], *keys: str) -> dict[str, Any]:

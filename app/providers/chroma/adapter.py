@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from app.ports.errors import CallError, ErrorClass, PermanentError
+from app.ports.errors import CallError, PermanentError
 from app.ports.models import CallContext
 from app.ports.vector_checks import (
     check_dimensions,
@@ -34,10 +34,9 @@ from app.ports.vector_checks import (
 from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
 from app.providers.chroma import format as fmt
 from app.providers.deadlines import lookup, within
-from app.providers.json_api import Credential, Endpoint
-from app.providers.json_format import VendorError
+from app.providers.json_api import endpoint_of, key_in
 from app.providers.transport import Transport
-from app.providers.vendor_api import VendorApi
+from app.providers.vendor_api import VendorApi, by_status
 
 KEY_PREFIXES: Final = {"x-chroma-token": "", "authorization": "Bearer "}
 
@@ -67,7 +66,9 @@ class Chroma:
         self._name = config.name
         self._metric = config.metric
         self._timeout_seconds = config.timeout_seconds
-        self._api = VendorApi(transport, _endpoint(config), read_error=fmt.read_error, classify=_classify)
+        header = config.api_key_header
+        endpoint = endpoint_of(config, key_in(header, config.api_key, prefix=KEY_PREFIXES[header]))
+        self._api = VendorApi(transport, endpoint, read_error=fmt.read_error, classify=by_status)
         self._database = (
             f"/api/v2/tenants/{quote(config.tenant, safe='')}/databases/{quote(config.database, safe='')}"
         )
@@ -238,24 +239,3 @@ class Chroma:
 def _check_fits(index: str, collection: fmt.Collection, dimensions: int) -> None:
     if collection.dimensions is not None:
         check_dimensions(index, has=collection.dimensions, given=dimensions)
-
-
-def _classify(status: int, error: VendorError) -> ErrorClass | None:
-    """See `Classify`: the status says it all."""
-    del status, error
-    return None
-
-
-def _endpoint(config: ChromaConfig) -> Endpoint:
-    header = config.api_key_header
-    credentials = (
-        []
-        if config.api_key is None
-        else [Credential(header=header, secret=config.api_key, prefix=KEY_PREFIXES[header])]
-    )
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        credentials=tuple(credentials),
-    )

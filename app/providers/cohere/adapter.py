@@ -1,16 +1,16 @@
 """Cohere's v2 API: chat, embeddings and reranking. Maps in, calls, maps out.
 
-`format`, `stream` and `rerank_format` hold the format, `vendor_api` the calls. Retries,
-limits, metrics and tracing are not here. Cohere's errors are a status and a sentence; where the sentence
-says more than the status does, it is looked at.
+`format`, `stream` and `rerank_format` hold the format, `vendor_api` the calls. Retries, limits, metrics
+and tracing are not here. Cohere's errors are a status and a sentence; where the sentence says more than
+the status does, it is looked at.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -27,9 +27,10 @@ from app.ports.models import (
     RerankRequest,
     RerankResult,
 )
+from app.providers.chat_streams import streamed
 from app.providers.cohere import format as fmt
 from app.providers.cohere.stream import Assembly
-from app.providers.json_api import USER_AGENT, Credential, Endpoint, divided
+from app.providers.json_api import USER_AGENT, bearer, endpoint_of, is_set
 from app.providers.json_format import VendorError
 from app.providers.rerank_format import read_ranking, rerank_body
 from app.providers.transport import Transport
@@ -66,13 +67,16 @@ class Cohere:
     """One instance as `ChatModel`, `Embedder` and `Reranker`."""
 
     max_batch: int = MAX_BATCH
+    max_batch_tokens: int | None = None
     max_documents: int = MAX_DOCUMENTS
 
     def __init__(self, config: CohereConfig, transport: Transport) -> None:
         self._config = config
-        has_key = config.api_key is not None and bool(config.api_key.get_secret_value())
-        self._lacks_key = not has_key and urlsplit(config.base_url).hostname in OFFICIAL_HOSTS
-        self._api = VendorApi(transport, _endpoint(config), read_error=fmt.read_error, classify=classify)
+        is_official = urlsplit(config.base_url).hostname in OFFICIAL_HOSTS
+        self._lacks_key = is_official and not is_set(config.api_key)
+        headers = {"x-client-name": USER_AGENT, **config.headers}
+        endpoint = endpoint_of(config, bearer(config.api_key), headers)
+        self._api = VendorApi(transport, endpoint, read_error=fmt.read_error, classify=classify)
 
     async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
         """See `ChatModel`."""
@@ -81,37 +85,17 @@ class Cohere:
         answer = await self._api.post("/v2/chat", body, context)
         return self._api.read(fmt.read_completion, answer, model=request.model)
 
-    async def stream(
-        self, request: ChatRequest, context: CallContext
-    ) -> AsyncIterator[ChatDelta | ChatResult]:
+    def stream(self, request: ChatRequest, context: CallContext) -> AsyncIterator[ChatDelta | ChatResult]:
         """See `ChatModel`. A server that ignores the wish to stream yields one delta."""
         self._check_key()
-        api = self._api
-        assembly = Assembly(request.model)
-        body = api.written(fmt.chat_body, request, stream=True)
-        async with api.stream("/v2/chat", body, context) as answer:
-            if answer.headers.get("content-type", "").startswith("application/json"):
-                whole = api.success(answer.headers, await answer.read())
-                result = api.read(fmt.read_completion, whole, model=request.model)
-                yield ChatDelta(text=result.text)
-                yield result
-                return
-            async with aclosing(api.events(answer)) as events:
-                async for event in events:
-                    delta = api.read(assembly.add, event)
-                    if delta is not None:
-                        yield delta
-                    if assembly.complete:
-                        break  # some servers leave the connection open
-            await answer.drain()
-        if not assembly.complete:
-            raise api.ended_early()
-        yield assembly.result()
+        body = self._api.written(fmt.chat_body, request, stream=True)
+        read_whole = partial(fmt.read_completion, model=request.model)
+        return streamed(self._api, "/v2/chat", body, context, Assembly(request.model), read_whole=read_whole)
 
     async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
         """See `Embedder`."""
         self._check_key()
-        self._check_count(len(request.texts), self.max_batch, "texts")
+        self._api.check_count(len(request.texts), self.max_batch, "texts")
         if not request.texts:
             raise PermanentError("invalid_request", "there is no text to embed; give at least one")
         config = self._config
@@ -119,12 +103,12 @@ class Cohere:
             fmt.embed_body, request, input_type=config.input_type, truncate=config.truncate
         )
         answer = await self._api.post("/v2/embed", body, context)
-        return self._api.read(fmt.read_embeddings, answer, request)
+        return await self._api.read_many(len(request.texts), fmt.read_embeddings, answer, request)
 
     async def rerank(self, request: RerankRequest, context: CallContext) -> RerankResult:
         """See `Reranker`. Scores are 0 to 1. Cohere bills searches here and counts no tokens."""
         self._check_key()
-        self._check_count(len(request.documents), self.max_documents, "documents")
+        self._api.check_count(len(request.documents), self.max_documents, "documents")
         if not request.documents:
             return RerankResult(ranking=[], model=request.model, usage=fmt.read_usage(None))
         answer = await self._api.post("/v2/rerank", self._api.written(rerank_body, request), context)
@@ -134,19 +118,9 @@ class Cohere:
             usage=fmt.read_usage(answer.get("meta")),
         )
 
-    def _check_count(self, count: int, most: int, what: str) -> None:
-        if count > most:
-            raise PermanentError(
-                "invalid_request", f"instance {self._config.name!r} takes at most {most} {what} in one call"
-            )
-
     def _check_key(self) -> None:
-        """Not to ask where the answer is known."""
         if self._lacks_key:
-            raise PermanentError(
-                "authentication",
-                f"instance {self._config.name!r} has no API key; ask the operator to configure one",
-            )
+            raise self._api.lacks_key()
 
 
 def classify(status: int, error: VendorError) -> ErrorClass | None:
@@ -160,16 +134,3 @@ def classify(status: int, error: VendorError) -> ErrorClass | None:
             return "content_filter"
         case _:
             return None
-
-
-def _endpoint(config: CohereConfig) -> Endpoint:
-    headers, credentials = divided(config.headers)
-    if config.api_key is not None:
-        credentials.append(Credential(header="authorization", secret=config.api_key, prefix="Bearer "))
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        headers={"x-client-name": USER_AGENT, **headers},
-        credentials=tuple(credentials),
-    )

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from app.ports.models import ChatRequest, ChatResult, EmbedRequest, EmbedResult, FinishReason, Message, Usage
-from app.providers.json_format import Malformed, VendorError, dump, floats, objects, text
+from app.providers.json_format import Malformed, VendorError, dump, objects, text, vectors
 from app.providers.prompted_schema import with_schema
 
 FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
@@ -144,15 +144,13 @@ def read_embeddings(answer: Mapping[str, Any], request: EmbedRequest) -> EmbedRe
     """Vectors in the order of the texts."""
     embeddings = answer.get("embeddings")
     found = embeddings.get("float") if isinstance(embeddings, dict) else None
-    if not isinstance(found, list) or len(found) != len(request.texts):
-        has = len(found) if isinstance(found, list) else "no"
-        raise Malformed(f"it has {has} embeddings for {len(request.texts)} texts")
-    vectors = [floats(vector) for vector in found]
-    expected = request.dimensions or len(vectors[0])
-    for vector in vectors:
-        if len(vector) != expected:
-            raise Malformed(f"an embedding has {len(vector)} dimensions instead of {expected}")
-    return EmbedResult(vectors=vectors, model=request.model, usage=read_usage(answer.get("meta")))
+    return EmbedResult(
+        vectors=vectors(
+            found if isinstance(found, list) else [], texts=len(request.texts), dimensions=request.dimensions
+        ),
+        model=request.model,
+        usage=read_usage(answer.get("meta")),
+    )
 
 
 def read_error(answer: Mapping[str, Any]) -> VendorError | None:

@@ -27,6 +27,11 @@ class Assembly:
         """Whether the answer came to its end, as against a connection that did."""
         return self._end is not None
 
+    @property
+    def ended(self) -> bool:
+        """Its end is the last event."""
+        return self.complete
+
     def add(self, event: Mapping[str, Any]) -> ChatDelta | None:
         """Take the next event; the delta to show, if there is one."""
         delta = event.get("delta")

@@ -45,6 +45,11 @@ class Assembly:
         """Whether the answer came to its end, as against a connection that did."""
         return bool(self._finish_reason)
 
+    @property
+    def ended(self) -> bool:
+        """Never: nothing but the end of the stream says so."""
+        return False
+
     def add(self, piece: Mapping[str, Any]) -> ChatDelta | None:
         """Take the next piece; the delta to show, if there is one. Raises `Malformed` for a broken answer."""
         self._model = text(piece, "modelVersion") or self._model

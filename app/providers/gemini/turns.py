@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from app.ports.models import Message
-from app.providers.json_format import text
+from app.providers.json_format import json_text, text
 from app.providers.turns import (
     AskedCall,
     Unwritable,
@@ -95,12 +95,7 @@ def read_call(part: Mapping[str, Any], *, place: int) -> dict[str, Any] | None:
     call = part.get("functionCall")
     if not isinstance(call, dict):
         return None
-    arguments = call.get("args")
-    made = model_call(
-        text(call, "id") or f"call_{place}",
-        text(call, "name"),
-        arguments if isinstance(arguments, dict) else {},
-    )
+    made = model_call(text(call, "id") or f"call_{place}", text(call, "name"), json_text(call.get("args")))
     signature = text(part, "thoughtSignature")
     return {**made, "extra_content": {"google": {"thought_signature": signature}}} if signature else made
 

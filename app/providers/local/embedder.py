@@ -40,6 +40,7 @@ class LocalEmbedder:
 
     def __init__(self) -> None:
         self.max_batch = _MAX_BATCH
+        self.max_batch_tokens: int | None = None
         self._weights: _Weights | None = None
         self._loading = asyncio.Lock()
 

@@ -20,7 +20,7 @@ from app.ports.models import (
     Message,
     Usage,
 )
-from app.providers.json_format import Malformed, VendorError, count, dump, objects, text, vectors
+from app.providers.json_format import Malformed, VendorError, count, dump, json_text, objects, text, vectors
 from app.providers.turns import (
     Unwritable,
     asked_calls,
@@ -112,6 +112,11 @@ class Assembly:
         """Whether the answer came to its end, as against a connection that did."""
         return self._last.get("done") is True
 
+    @property
+    def ended(self) -> bool:
+        """The last piece says so."""
+        return self.complete
+
     def add(self, piece: Mapping[str, Any]) -> ChatDelta | None:
         """Take the next piece; the delta to show, if there is one. Thoughts are no part of the text."""
         self._last = piece
@@ -195,8 +200,4 @@ def _read_call(call: Mapping[str, Any], *, place: int) -> dict[str, Any]:
     """Its id is of its place where the server gives none, as older ones do not."""
     function = call.get("function")
     arguments = function.get("arguments") if isinstance(function, dict) else None
-    return model_call(
-        text(call, "id") or f"call_{place}",
-        text(function, "name"),
-        arguments if isinstance(arguments, dict) else {},
-    )
+    return model_call(text(call, "id") or f"call_{place}", text(function, "name"), json_text(arguments))

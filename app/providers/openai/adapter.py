@@ -1,7 +1,7 @@
 """OpenAI, and every server that speaks its chat completions and embeddings nearly as it does.
 
 What OpenAI's own models are known to refuse is refused before any call, at its own hosts only: of other
-servers nothing is known. Calls and format are in `completions` and the `openai_*` modules.
+servers nothing is known. Calls and format are in the other modules of this package.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from app.providers.json_api import Credential, Endpoint, divided
+from app.providers.json_api import Endpoint, bearer, endpoint_of, is_set
 from app.providers.openai.completions import CompletionsApi
 from app.providers.openai.dialect import (
     Dialect,
@@ -22,7 +22,7 @@ from app.providers.openai.dialect import (
     limit_key_of,
     plain_limit_key,
 )
-from app.providers.openai.models import VECTOR_SIZES, limit_key
+from app.providers.openai.models import MAX_BATCH_TOKENS, VECTOR_SIZES, limit_key
 from app.providers.transport import Transport
 
 OFFICIAL_HOST: Final = "api.openai.com"
@@ -54,8 +54,7 @@ class OpenAI(CompletionsApi):
     """One instance as `ChatModel` and `Embedder`."""
 
     def __init__(self, config: OpenAIConfig, transport: Transport) -> None:
-        has_key = config.api_key is not None and bool(config.api_key.get_secret_value())
-        super().__init__(transport, _endpoint(config), _dialect(config), has_key=has_key)
+        super().__init__(transport, _endpoint(config), _dialect(config), has_key=is_set(config.api_key))
 
 
 def _dialect(config: OpenAIConfig) -> Dialect:
@@ -66,6 +65,7 @@ def _dialect(config: OpenAIConfig) -> Dialect:
         needs_key=official,
         limit_key=limit_key_of(config.max_tokens_key, limit_key if official else plain_limit_key),
         structured_outputs=config.structured_outputs,
+        max_batch_tokens=MAX_BATCH_TOKENS if official else None,
         embedding_format=config.embedding_format,
         takes_input_type=not official,
         takes_empty_texts=not official,
@@ -74,17 +74,6 @@ def _dialect(config: OpenAIConfig) -> Dialect:
 
 
 def _endpoint(config: OpenAIConfig) -> Endpoint:
-    headers, credentials = divided(config.headers)
-    if config.organization:
-        headers["openai-organization"] = config.organization
-    if config.project:
-        headers["openai-project"] = config.project
-    if config.api_key is not None:
-        credentials.append(Credential(header="authorization", secret=config.api_key, prefix="Bearer "))
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        headers=headers,
-        credentials=tuple(credentials),
-    )
+    own = {"openai-organization": config.organization, "openai-project": config.project}
+    headers = {**config.headers, **{name: value for name, value in own.items() if value}}
+    return endpoint_of(config, bearer(config.api_key), headers)

@@ -1,21 +1,21 @@
 """A server that speaks OpenAI's chat completions and embeddings, in any dialect: maps in, calls, maps out.
 
-The `openai_*` modules hold the format, `vendor_api` the calls. A vendor makes one of it with an endpoint
-and a `Dialect` of its own. Retries, limits, metrics and tracing are not here.
+`format`, `stream` and `vectors` hold the format, `vendor_api` the calls. A vendor makes one of it with an
+endpoint and a `Dialect` of its own. Retries, limits, metrics and tracing are not here.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from functools import partial
 
-from app.ports.errors import PermanentError
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, EmbedRequest, EmbedResult
+from app.providers.chat_streams import streamed
 from app.providers.json_api import Endpoint
 from app.providers.openai.dialect import Dialect
 from app.providers.openai.format import chat_body, read_completion
 from app.providers.openai.stream import Assembly
-from app.providers.openai.vectors import embed_body, read_embeddings
+from app.providers.openai.vectors import embed_body, most_bytes, read_embeddings
 from app.providers.transport import Transport
 from app.providers.vendor_api import VendorApi
 
@@ -26,7 +26,7 @@ class CompletionsApi:
     def __init__(self, transport: Transport, endpoint: Endpoint, dialect: Dialect, *, has_key: bool) -> None:
         """Raises `ValueError` for a base URL that is none."""
         self.max_batch = dialect.max_batch
-        self._name = endpoint.instance
+        self.max_batch_tokens = dialect.max_batch_tokens
         self._dialect = dialect
         self._path = dialect.path
         self._lacks_key = dialect.needs_key and not has_key
@@ -34,53 +34,33 @@ class CompletionsApi:
 
     async def complete(self, request: ChatRequest, context: CallContext) -> ChatResult:
         """See `ChatModel`."""
-        if self._lacks_key:
-            raise self._no_key()
-        api = self._api
-        body = api.written(chat_body, request, self._dialect, stream=False)
-        answer = await api.post(self._path("/chat/completions", request.model), body, context)
-        return api.read(read_completion, answer, model=request.model)
+        path, body = self._question(request, stream=False)
+        answer = await self._api.post(path, body, context)
+        return self._api.read(read_completion, answer, model=request.model)
 
-    async def stream(
-        self, request: ChatRequest, context: CallContext
-    ) -> AsyncIterator[ChatDelta | ChatResult]:
+    def stream(self, request: ChatRequest, context: CallContext) -> AsyncIterator[ChatDelta | ChatResult]:
         """See `ChatModel`. A server that ignores the wish to stream yields one delta."""
-        if self._lacks_key:
-            raise self._no_key()
-        api = self._api
+        path, body = self._question(request, stream=True)
+        read_whole = partial(read_completion, model=request.model)
         assembly = Assembly(request.model)
-        body = api.written(chat_body, request, self._dialect, stream=True)
-        async with api.stream(self._path("/chat/completions", request.model), body, context) as answer:
-            if answer.headers.get("content-type", "").startswith("application/json"):
-                whole = api.success(answer.headers, await answer.read())
-                result = api.read(read_completion, whole, model=request.model)
-                yield ChatDelta(text=result.text)
-                yield result
-                return
-            async with aclosing(api.events(answer)) as pieces:
-                async for piece in pieces:
-                    delta = api.read(assembly.add, piece)
-                    if delta is not None:
-                        yield delta
-            await answer.drain()
-        if not assembly.complete:
-            raise api.ended_early()
-        yield api.read(assembly.result)
+        return streamed(self._api, path, body, context, assembly, read_whole=read_whole)
 
     async def embed(self, request: EmbedRequest, context: CallContext) -> EmbedResult:
         """See `Embedder`."""
-        if self._lacks_key:
-            raise self._no_key()
-        if len(request.texts) > self.max_batch:
-            raise PermanentError(
-                "invalid_request", f"instance {self._name!r} takes at most {self.max_batch} texts in one call"
-            )
-        body = self._api.written(embed_body, request, self._dialect)
-        answer = await self._api.post(self._path("/embeddings", request.model), body, context)
-        return self._api.read(read_embeddings, answer, request)
+        self._check_key()
+        api, count = self._api, len(request.texts)
+        api.check_count(count, self.max_batch, "texts")
+        body = api.written(embed_body, request, self._dialect)
+        path = self._path("/embeddings", request.model)
+        answer = await api.post(path, body, context, max_bytes=most_bytes(count, self._dialect))
+        return await api.read_many(count, read_embeddings, answer, request)
 
-    def _no_key(self) -> PermanentError:
-        """Not to ask where the answer is known."""
-        return PermanentError(
-            "authentication", f"instance {self._name!r} has no API key; ask the operator to configure one"
-        )
+    def _question(self, request: ChatRequest, *, stream: bool) -> tuple[str, bytes]:
+        """Path and body."""
+        self._check_key()
+        body = self._api.written(chat_body, request, self._dialect, stream=stream)
+        return self._path("/chat/completions", request.model), body
+
+    def _check_key(self) -> None:
+        if self._lacks_key:
+            raise self._api.lacks_key()

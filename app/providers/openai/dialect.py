@@ -74,6 +74,8 @@ class Dialect:
     """Whether a stream counts its tokens only if it is told to."""
     max_batch: int = 2048
     """Texts embedded in one call."""
+    max_batch_tokens: int | None = None
+    """And their tokens together; None where there is no bound on these."""
     embedding_format: EmbeddingFormat = "base64"
     dimensions_key: str = "dimensions"
     takes_input_type: bool = True

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from app.ports.models import ChatRequest, ChatResult, FinishReason, Message, Usage
-from app.providers.json_format import Malformed, count, dump, objects, text
+from app.providers.json_format import Malformed, count, dump, json_text, objects, text
 from app.providers.openai.dialect import Dialect
 from app.providers.openai.schema import held_to
 
@@ -103,18 +103,16 @@ def read_tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
     read = {"id": "", "type": "function", **{key: value for key, value in call.items() if key != "index"}}
     read["id"], read["type"] = text(call, "id"), text(call, "type") or "function"
     if isinstance(function, dict):
-        read["function"] = {"name": text(function, "name"), "arguments": json_text(function.get("arguments"))}
+        read["function"] = {
+            "name": text(function, "name"),
+            "arguments": arguments_text(function.get("arguments")),
+        }
     return read
 
 
-def json_text(value: object) -> str:
+def arguments_text(value: object) -> str:
     """Arguments as the JSON text that most servers send; a few send the object itself."""
-    if isinstance(value, str):
-        return value
-    try:
-        return dump(value if isinstance(value, dict) else {}).decode()
-    except ValueError as error:
-        raise Malformed(f"the arguments of a tool call cannot be used: {error}") from None
+    return value if isinstance(value, str) else json_text(value)
 
 
 def model_name(answer: Mapping[str, Any], otherwise: str) -> str:

@@ -14,6 +14,8 @@ VECTOR_SIZES: Final[Mapping[str, VectorSizes]] = {
     "text-embedding-3-large": VectorSizes(most=3072),
 }
 """OpenAI's documentation, "Vector embeddings"."""
+MAX_BATCH_TOKENS: Final = 300_000
+"""Of all texts that are embedded in one call (API reference, "Create embeddings")."""
 
 _REASONING_MODEL: Final = re.compile(r"(ft:)?(o\d|gpt-([5-9]|\d\d))")
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from app.ports.models import ChatDelta, ChatResult
 from app.providers.json_format import Malformed, objects, text
 from app.providers.openai.format import (
+    arguments_text,
     content_text,
-    json_text,
     model_name,
     read_finish_reason,
     read_usage,
@@ -26,6 +26,9 @@ class Assembly:
         self._model = model
         self._texts: list[str] = []
         self._tool_calls: dict[int, dict[str, Any]] = {}
+        self._by_id: dict[str, int] = {}
+        self._last = -1
+        """The highest number of a call."""
         self._finish_reason: object = None
         self._refused = False
         self._usage: object = None
@@ -34,6 +37,11 @@ class Assembly:
     def complete(self) -> bool:
         """Whether the answer came to its end, as against a connection that did."""
         return self._finish_reason is not None
+
+    @property
+    def ended(self) -> bool:
+        """Never: the counts come after the finish reason."""
+        return False
 
     def add(self, piece: Mapping[str, Any]) -> ChatDelta | None:
         """Take the next piece; the delta to show, if there is one."""
@@ -77,7 +85,9 @@ class Assembly:
         if type(index) is not int:
             raise Malformed("a tool call has no index")
         call = self._tool_calls.setdefault(index, {"id": "", "type": "function"})
+        self._last = max(self._last, index)
         call["id"] = text(piece, "id") or call["id"]
+        self._by_id.setdefault(call["id"], index)
         call["type"] = text(piece, "type") or call["type"]
         call.update((key, value) for key, value in piece.items() if key not in _OF_PIECES)
         if isinstance(custom := piece.get("custom"), dict):
@@ -98,16 +108,15 @@ class Assembly:
     def _index_of(self, id: str) -> int:
         """For servers that do not number the calls: a new id begins the next one."""
         if not id:
-            return max(self._tool_calls, default=0)
-        known = (index for index, call in self._tool_calls.items() if call["id"] == id)
-        return next(known, max(self._tool_calls, default=-1) + 1)
+            return max(self._last, 0)
+        return self._by_id.get(id, self._last + 1)
 
 
 def _join(whole: dict[str, str], piece: Mapping[str, Any]) -> None:
     """Add a piece's texts to those that are there; arguments that come as an object come whole."""
     for key in whole:
         value = piece.get(key)
-        whole[key] += json_text(value) if isinstance(value, dict) else content_text(value)
+        whole[key] += arguments_text(value) if isinstance(value, dict) else content_text(value)
 
 
 def _choice(piece: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import sys
 from array import array
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from app.ports.models import EmbedRequest, EmbedResult, Usage
-from app.providers.json_format import Malformed, count, dump, objects
-from app.providers.openai.dialect import Dialect
+from app.providers.json_format import Malformed, count, dump, objects, vectors
+from app.providers.openai.dialect import Dialect, EmbeddingFormat
 from app.providers.openai.format import model_name
+from app.providers.transport import MAX_ANSWER_BYTES
+
+VECTOR_BYTES: Final[Mapping[EmbeddingFormat, int]] = {"base64": 24 * 1024, "float": 96 * 1024}
+"""What a vector of 4,096 numbers takes in an answer, at most."""
 
 
 def embed_body(request: EmbedRequest, dialect: Dialect) -> bytes:
@@ -49,16 +54,21 @@ def read_embeddings(answer: Mapping[str, Any], request: EmbedRequest) -> EmbedRe
         raise Malformed(f"it has {len(data)} embeddings for {len(request.texts)} texts")
     by_index = {str(item.get("index", place)): item for place, item in enumerate(data)}
     try:
-        vectors = [_vector(by_index[str(place)].get("embedding")) for place in range(len(data))]
+        found = [_decoded(by_index[str(place)].get("embedding")) for place in range(len(data))]
     except KeyError as error:
         raise Malformed(f"it has no embedding with index {error}") from None
-    expected = request.dimensions or (len(vectors[0]) if vectors else 0)
-    for vector in vectors:
-        if not vector or len(vector) != expected:
-            raise Malformed(f"an embedding has {len(vector)} dimensions instead of {expected}")
     # Some servers count answers in tokens here too: none were made.
     usage = Usage(input_tokens=count(answer.get("usage"), "prompt_tokens"))
-    return EmbedResult(vectors=vectors, model=model_name(answer, request.model), usage=usage)
+    return EmbedResult(
+        vectors=vectors(found, texts=len(request.texts), dimensions=request.dimensions),
+        model=model_name(answer, request.model),
+        usage=usage,
+    )
+
+
+def most_bytes(texts: int, dialect: Dialect) -> int:
+    """How large an answer with the vectors of so many texts may be."""
+    return max(MAX_ANSWER_BYTES, texts * VECTOR_BYTES[dialect.embedding_format])
 
 
 def _check_dimensions(model: str, wanted: int, dialect: Dialect) -> None:
@@ -73,16 +83,17 @@ def _check_dimensions(model: str, wanted: int, dialect: Dialect) -> None:
         )
 
 
-def _vector(embedding: object) -> list[float]:
-    if isinstance(embedding, list) and all(type(value) in (float, int) for value in embedding):
+def _decoded(embedding: object) -> object:
+    """A vector in base64 as a list; anything else as it is."""
+    if not isinstance(embedding, str):
         return embedding
-    if isinstance(embedding, str):
-        floats = array("f")
-        try:
-            floats.frombytes(base64.b64decode(embedding, validate=True))
-        except (binascii.Error, ValueError):
-            raise Malformed("an embedding is not base64 of 32-bit floats") from None
-        if sys.byteorder == "big":
-            floats.byteswap()
-        return floats.tolist()
-    raise Malformed("an embedding is neither a list of numbers nor base64")
+    floats = array("f")
+    try:
+        floats.frombytes(base64.b64decode(embedding, validate=True))
+    except (binascii.Error, ValueError):
+        raise Malformed("an embedding is not base64 of 32-bit floats") from None
+    if sys.byteorder == "big":
+        floats.byteswap()
+    if not math.isfinite(sum(floats)):
+        raise Malformed("an embedding holds a number that is not finite")
+    return floats.tolist()

@@ -30,7 +30,7 @@ from app.ports.vector_checks import (
 )
 from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
 from app.providers.deadlines import lookup, within
-from app.providers.json_api import Credential, Endpoint, is_base_url
+from app.providers.json_api import endpoint_of, is_base_url, key_in
 from app.providers.json_format import count as count_of
 from app.providers.json_format import objects
 from app.providers.pinecone import format as fmt
@@ -76,7 +76,9 @@ class Pinecone:
         self._timeout_seconds = config.timeout_seconds
         self._indexes = Indexes(
             transport=transport,
-            control=_endpoint(config),
+            control=endpoint_of(
+                config, key_in("api-key", config.api_key), {"x-pinecone-api-version": API_VERSION}
+            ),
             hosts=config.index_hosts,
             placement=None
             if config.cloud is None or config.region is None
@@ -266,14 +268,3 @@ def _partly(error: CallError, written: int, of: int) -> CallError:
     if isinstance(error, TemporaryError):
         return TemporaryError(error.error_class, message, status=error.status, retry_after=error.retry_after)
     return PermanentError(error.error_class, message, status=error.status)
-
-
-def _endpoint(config: PineconeConfig) -> Endpoint:
-    credentials = [] if config.api_key is None else [Credential(header="api-key", secret=config.api_key)]
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        headers={"x-pinecone-api-version": API_VERSION},
-        credentials=tuple(credentials),
-    )

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from app.ports.errors import CallError, ErrorClass, PermanentError, TemporaryError
+from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.vector_checks import (
     check_dimensions,
@@ -32,11 +32,11 @@ from app.ports.vector_checks import (
 )
 from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
 from app.providers.deadlines import lookup, within
-from app.providers.json_api import Credential, Endpoint, Method
-from app.providers.json_format import VendorError, dump
+from app.providers.json_api import Method, endpoint_of, key_in
+from app.providers.json_format import dump
 from app.providers.qdrant import format as fmt
 from app.providers.transport import Transport
-from app.providers.vendor_api import VendorApi
+from app.providers.vendor_api import VendorApi, by_status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,8 @@ class Qdrant:
         self._name = config.name
         self._metric = config.metric
         self._timeout_seconds = config.timeout_seconds
-        self._api = VendorApi(transport, _endpoint(config), read_error=fmt.read_error, classify=_classify)
+        endpoint = endpoint_of(config, key_in("api-key", config.api_key))
+        self._api = VendorApi(transport, endpoint, read_error=fmt.read_error, classify=by_status)
         self._shapes: dict[str, fmt.Shape] = {}
 
     async def search(
@@ -228,19 +229,3 @@ class Qdrant:
         except CallError:
             names = []
         return unknown_index(index, names)
-
-
-def _classify(status: int, error: VendorError) -> ErrorClass | None:
-    """See `Classify`: the status says it all."""
-    del status, error
-    return None
-
-
-def _endpoint(config: QdrantConfig) -> Endpoint:
-    credentials = [] if config.api_key is None else [Credential(header="api-key", secret=config.api_key)]
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        credentials=tuple(credentials),
-    )

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from app.ports.errors import CallError, ErrorClass, PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.vector_checks import (
+    check_hybrid,
     check_index,
     check_namespace,
     check_query,
@@ -32,7 +33,7 @@ from app.ports.vector_checks import (
 from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
 from app.providers.deadlines import lookup, within
 from app.providers.failures import CREDENTIAL_STATUSES
-from app.providers.json_api import Credential, Endpoint
+from app.providers.json_api import bearer, endpoint_of
 from app.providers.json_format import VendorError
 from app.providers.transport import Transport
 from app.providers.vendor_api import VendorApi
@@ -74,7 +75,8 @@ class Weaviate:
         """Raises `ValueError` for a base URL that is none."""
         self._name = config.name
         self._timeout_seconds = config.timeout_seconds
-        self._api = VendorApi(transport, _endpoint(config), read_error=fmt.read_error, classify=classify)
+        endpoint = endpoint_of(config, bearer(config.api_key))
+        self._api = VendorApi(transport, endpoint, read_error=fmt.read_error, classify=classify)
         self._collections = Collections(api=self._api, metric=config.metric)
 
     async def search(
@@ -246,7 +248,7 @@ class Weaviate:
         record_id, said = failures[0]
         message = (
             f"instance {self._name!r} wrote {written} of {of} records; {record_id!r} was refused: "
-            f"{' '.join(said.split())[:300]}"
+            f"{self._api.quote(said)}"
         )
         if _WRONG.search(said):
             return PermanentError("invalid_request", message)
@@ -267,19 +269,6 @@ def classify(status: int, error: VendorError) -> ErrorClass | None:
 
 
 def _check_hybrid(hybrid: Hybrid) -> None:
-    if not 0 <= hybrid.alpha <= 1:
-        raise invalid(f"alpha of the hybrid search is {hybrid.alpha}; write a number from 0 to 1")
+    check_hybrid(hybrid)
     if not hybrid.text.strip():
         raise invalid("the hybrid search has no text; write the words to look for, or leave 'hybrid' out")
-
-
-def _endpoint(config: WeaviateConfig) -> Endpoint:
-    credentials = []
-    if config.api_key is not None:
-        credentials.append(Credential(header="authorization", secret=config.api_key, prefix="Bearer "))
-    return Endpoint(
-        instance=config.name,
-        base_url=config.base_url,
-        timeout_seconds=config.timeout_seconds,
-        credentials=tuple(credentials),
-    )

@@ -15,7 +15,7 @@ from app.ports.vector_checks import check_dimensions, unknown_index
 from app.ports.vectors import Metric
 from app.providers.json_format import dump, objects, text
 from app.providers.vendor_api import VendorApi
-from app.providers.weaviate import schema as schema
+from app.providers.weaviate import schema
 from app.providers.weaviate.schema import Collection
 
 _REFUSED = 422
