@@ -20,7 +20,7 @@ from app.dsl.policies import PlanDefaults, StepPolicies, policies_of
 from app.dsl.references import Need
 from app.dsl.step_compiler import StepCompiler, StepParts
 from app.steps.control import ControlKind, Names
-from app.templating.compiler import Compiled
+from app.templating.compiler import Compiled, compile_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +125,15 @@ class BlockCompiler:
 class BlockAssembler:
     """Makes the plan of blocks that have no problems, and gathers what the runner needs of their steps."""
 
-    __slots__ = ("_defaults", "_service", "steps")
+    __slots__ = ("_defaults", "_models", "_service", "steps")
 
-    def __init__(self, defaults: DefaultsDocument, service: PlanDefaults) -> None:
+    def __init__(
+        self, defaults: DefaultsDocument, service: PlanDefaults, models: Mapping[str, str | None]
+    ) -> None:
+        """`models` are those that made the vectors of steps, by key: names, or templates."""
         self._defaults = defaults
         self._service = service
+        self._models = models
         self.steps: dict[str, CompiledStep] = {}
         """By key, each before those within it."""
 
@@ -143,6 +147,7 @@ class BlockAssembler:
         if draft.document is None or kind is None or parts.config is None:
             raise ValueError(f"the step {draft.id!r} has problems that were not raised")
         policies = self._policies(draft, parts)
+        model = self._models.get(draft.key)
         self.steps[draft.key] = CompiledStep(
             id=draft.id,
             key=draft.key,
@@ -157,6 +162,7 @@ class BlockAssembler:
             until=step.until,
             item_name="item" if draft.control is None else draft.control.item_name(parts.model),
             cache=parts.cache,
+            embedding_model=None if model is None else compile_value(model),
         )
         return Node(
             id=draft.id,

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from app.core.plan import Plan
 from app.dsl.inputs import Inputs
 from app.dsl.naming import OutputNames
+from app.ports.index_contracts import Offered
+from app.ports.problems import Problem
 from app.ports.runs import Definition
 from app.steps.control import ControlKind
 from app.steps.kind import StepKind
@@ -47,6 +49,26 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IndexUse:
+    """A step that searches an index or writes to one, as far as its document tells."""
+
+    key: str
+    pointer: str
+    """Where its vectors stand in the document."""
+    writes: bool
+    database: str | None
+    """None: a template says it."""
+    index: str | None
+    made_by: str | None
+    """The model of the `embed` steps that its vectors come from, if it is one: a name, or a template that
+    reads inputs alone. None where the step names a model itself."""
+    offered: Offered
+    """Its vectors."""
+    mixes: tuple[str, ...] = ()
+    """Models of which several may have made them, with or without their author's intent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledStep:
     """One step, shared by all its instances. Its place in the graph and its policies are in the plan's node
     of the same key."""
@@ -70,6 +92,9 @@ class CompiledStep:
     item_name: str = "item"
     """What the templates within a map call an item."""
     cache: CompiledCache | None = None
+    embedding_model: Compiled | None = None
+    """What made the vectors that the step searches with or writes, where the document tells; reads inputs
+    alone."""
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -96,6 +121,10 @@ class CompiledWorkflow:
     inputs: Inputs
     concurrency: ConcurrencyRule | None = None
     budget: Budget | None = None
+    index_uses: tuple[IndexUse, ...] = ()
+    """Of every step that searches an index or writes to one, in document order."""
+    warnings: tuple[Problem, ...] = ()
+    """What its author may not have meant; without places in a text."""
     document: Mapping[str, Any]
     definition: Definition
 

@@ -17,17 +17,20 @@ from pydantic import ValidationError
 
 from app.core.plan import Plan
 from app.dsl.blocks import BlockAssembler, BlockCompiler, BlockStep
-from app.dsl.compiled import Budget, CompiledWorkflow, ConcurrencyRule
+from app.dsl.compiled import Budget, CompiledWorkflow, ConcurrencyRule, IndexUse
 from app.dsl.document import DefaultsDocument, WorkflowDocument
 from app.dsl.drafts import Draft, StepReader, check_extent, raw_steps
 from app.dsl.findings import Findings
 from app.dsl.graph import leaves
+from app.dsl.index_uses import index_uses, index_warnings
 from app.dsl.inputs import Inputs, compile_inputs
 from app.dsl.limits import MOST_TEMPLATE_BYTES, template_bytes
 from app.dsl.loader import LoadedDocument
 from app.dsl.model_errors import report
 from app.dsl.names import NamedSteps, handler_names, named_steps
+from app.dsl.near_misses import near_misses
 from app.dsl.policies import PlanDefaults
+from app.dsl.provenance import Provenance
 from app.dsl.references import check_inputs_only, needed_steps
 from app.ports.runs import Definition
 from app.steps.kind import StepKind
@@ -60,6 +63,7 @@ class _Parts:
     blocks: Mapping[str, tuple[BlockStep, ...]]
     outputs: Compiled | None
     concurrency: ConcurrencyRule | None
+    index_uses: tuple[IndexUse, ...]
 
 
 class _Compilation:
@@ -92,6 +96,7 @@ class _Compilation:
             blocks=blocks,
             outputs=self._outputs(_object(raw, "outputs"), known),
             concurrency=self._concurrency(document, known),
+            index_uses=index_uses(Provenance(blocks.values()), self._findings),
         )
         self._findings.raise_if_any()
         return self._assemble(document, raw, parts)
@@ -170,7 +175,8 @@ class _Compilation:
 
     def _assemble(self, document: WorkflowDocument, raw: dict[str, Any], parts: _Parts) -> CompiledWorkflow:
         most = self._service.max_concurrency
-        assembler = BlockAssembler(document.defaults or DefaultsDocument(), self._service)
+        models = {use.key: use.made_by for use in parts.index_uses}
+        assembler = BlockAssembler(document.defaults or DefaultsDocument(), self._service, models)
         blocks = {name: assembler.block(steps) for name, steps in parts.blocks.items()}
         main = blocks["steps"]
         return CompiledWorkflow(
@@ -191,6 +197,11 @@ class _Compilation:
             inputs=parts.inputs,
             concurrency=parts.concurrency,
             budget=_budget(document),
+            index_uses=parts.index_uses,
+            warnings=(
+                *index_warnings(parts.index_uses),
+                *near_misses(step for steps in parts.blocks.values() for step in steps),
+            ),
             document=raw,
             definition=_definition(raw),
         )

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from app.dsl.findings import Findings
 from app.dsl.spelling import Speller
 from app.ports.problems import Problem, pointer
+from app.steps.faults import worded
 
 MOST_KEYS: Final = 40
 """Keys that one hint lists at most."""
@@ -40,7 +41,9 @@ DOCUMENT: Final = Wording(
     shapes={
         "string_type": ("text", "write it in quotes to make it text"),
         "int_type": ("a whole number", "write a whole number, without quotes"),
+        "int_from_float": ("a whole number", "write it without a fraction"),
         "float_type": ("a number", "write a number, without quotes"),
+        "finite_number": ("a finite number", "write a number, without quotes"),
         "bool_type": ("true or false", "write true or false, without quotes"),
         "list_type": ("a list", "write [a, b], or one item a line with a dash"),
         "dict_type": ("a mapping", "write one 'key: value' a line"),
@@ -86,10 +89,12 @@ def explained(
     by_place: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
     for wrong in errors:
         by_place.setdefault(tuple(_existing(value, wrong["loc"])), []).append(wrong)
+    # a value that something is wrong within has the shape that one branch of its union wants
+    within = {place[:length] for place in by_place for length in range(len(place))}
     for parts, found in by_place.items():
         shapes = [wrong for wrong in found if wrong["type"] in wording.shapes]
         others = [wrong for wrong in found if wrong["type"] not in wording.shapes]
-        if shapes and not others:
+        if shapes and not others and parts not in within:
             yield _misshapen(parts, shapes, wording, _meaning(model, parts))
         for wrong in others:
             match wrong["type"]:
@@ -132,7 +137,8 @@ def _unfit(
 ) -> Problem:
     if wrong["type"] == "literal_error":
         choices = _QUOTED.findall(wrong["msg"])
-        hint = spelling.hint(value, choices) if isinstance(value, str) else None
+        near = spelling.nearest(value, choices) if isinstance(value, str) else None
+        hint = None if near is None else f"did you mean {near!r}?"
     else:
         pattern = str(wrong.get("ctx", {}).get("pattern"))
         hint = wording.patterns.get(pattern) or wording.patterns.get(_last_name(parts))
@@ -170,11 +176,8 @@ def _detail(parts: Sequence[int | str], wrong: ErrorDetails, wording: Wording) -
     subject = _subject(parts, wording)
     if wrong["type"] == "string_pattern_mismatch":
         return f"{subject} has characters or a length that are not accepted"
-    message = wrong["msg"].removeprefix("Value error, ").partition(" after validation")[0]
-    rest = message.partition(" ")[2]
-    if rest.startswith("should "):
-        return f"{subject} {rest}"
-    return f"{subject}: {message}" if parts else message
+    said = worded(wrong["msg"], subject)
+    return said if parts else said.removeprefix(f"{subject}: ")
 
 
 def _keys(model: type[BaseModel], parts: Sequence[int | str]) -> list[str]:

@@ -30,7 +30,9 @@ from app.dsl.loader import load_document
 from app.dsl.retry import RetryDocument
 from app.steps.control import STEP
 from app.steps.kind import TEMPLATE_PATTERN
+from app.steps.llm_config import FallbackConfig, OnInvalidConfig
 from app.steps.registry import CONTROL_KINDS, STEP_KINDS
+from app.steps.vector_search import HybridConfig
 
 WORKFLOW: Final = "workflow document"
 STEP_KEYS: Final = "step"
@@ -41,8 +43,11 @@ OBJECTS: Final[Mapping[str, type[BaseModel]]] = {
     "concurrency": ConcurrencyDocument,
     "budget": BudgetDocument,
     "defaults": DefaultsDocument,
+    "on_invalid": OnInvalidConfig,
+    "fallbacks": FallbackConfig,
+    "hybrid": HybridConfig,
 }
-"""Keys that hold an object."""
+"""Keys that hold an object, or a list of them."""
 CONDITIONS: Final = frozenset({"condition", "until"})
 NOTHING: Final = "\N{EN DASH}"
 _PART: Final = re.compile(r"(<!-- generated: (?P<name>[a-z_ ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -112,8 +117,8 @@ def _shown(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _within_keys(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in OBJECTS.keys() & value.keys():
-        if isinstance(value[key], dict):
-            yield from ((key, inner) for inner in value[key])
+        held = value[key] if isinstance(value[key], list) else [value[key]]
+        yield from ((key, inner) for one in held if isinstance(one, dict) for inner in one)
 
 
 # --- tables -------------------------------------------------------------------------------------------

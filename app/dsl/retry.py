@@ -69,7 +69,7 @@ def _spelled_out(value: Any) -> Any:
         return {"max_attempts": value}
     raise PydanticCustomError(
         "retry",
-        "This must be an object ({max_attempts: 3}), a total number of tries, or 'never'",
+        "This should be an object ({max_attempts: 3}), a total number of tries, or 'never'",
     )
 
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 import orjson
 
 from app.dsl.document import ATTEMPT_KEYS, StepDocument, WorkflowDocument
-from app.dsl.inputs import DIALECT
 from app.steps.control import STEP, ControlKind
 from app.steps.kind import StepKind
 from app.steps.registry import CONTROL_KINDS
+from app.steps.schemas import DIALECT
 
 _BY_NAME: Final = frozenset({"properties", "$defs"})
 """Keys of a schema that hold schemas by names of the document's."""

@@ -130,6 +130,8 @@ class StepCompiler:
             )
         if model is not None:
             self._findings.extend(kind.check(model), under=under)
+            if draft.control is not None:
+                self._findings.extend(draft.control.check_common(model, draft.common), under=under)
             self._check_schemas(draft)
         roots = _roots(known)
         for key in kind.expressions & normalised.keys():

@@ -38,6 +38,15 @@ class ApprovalKind(BaseControl):
     outputs: ClassVar[tuple[str, ...]] = ("action", "data", "by")
     schemas: ClassVar[frozenset[str]] = frozenset({"form"})
 
+    def check_common(self, config: ApprovalConfig, common: Mapping[str, Any]) -> Iterable[Problem]:
+        """Silence has no end without a time."""
+        if "on_timeout" in config.model_fields_set and common.get("timeout_seconds") is None:
+            yield Problem(
+                pointer=pointer("on_timeout"),
+                detail="'on_timeout' without 'timeout_seconds': the step waits for an answer without end",
+                hint="add 'timeout_seconds', such as 86400, or remove 'on_timeout'",
+            )
+
     def check(self, config: ApprovalConfig) -> Iterable[Problem]:
         """A form is no template: answers are held against what was reviewed with the document."""
         if config.form is not None and holds_template(config.form):

@@ -106,6 +106,10 @@ class ControlKind(Protocol):
         """What the model alone cannot see; pointers are relative to the step."""
         ...
 
+    def check_common(self, config: Any, common: Mapping[str, Any]) -> Iterable[Problem]:
+        """What does not go with the keys that every step has, `common`; pointers are relative to the step."""
+        ...
+
     def bodies(self, blocks: Mapping[str, Any]) -> Iterator[Body]:
         """The bodies in the keys of `blocks_model`, whether or not those passed it."""
         ...
@@ -152,6 +156,10 @@ class BaseControl:
 
     def check(self, config: Any) -> Iterable[Problem]:
         """Nothing that the model does not see."""
+        return ()
+
+    def check_common(self, config: Any, common: Mapping[str, Any]) -> Iterable[Problem]:
+        """Everything does."""
         return ()
 
     def bodies(self, blocks: Mapping[str, Any]) -> Iterator[Body]:

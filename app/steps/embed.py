@@ -1,19 +1,20 @@
 """The `embed` kind: texts to vectors.
 
-Long lists are split into what the provider takes in one call; order is kept whatever comes back first.
+Long lists are split into what the provider takes in one call, by number and, where it bounds them, by an
+estimate of the tokens; order is kept whatever comes back first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.ports.errors import TemporaryError
+from app.ports.errors import CallError, TemporaryError
 from app.ports.models import CallContext, Embedder, EmbedRequest, EmbedResult
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
@@ -24,6 +25,8 @@ from app.steps.usage import total, usage_output
 
 CONCURRENT_BATCHES: Final = 4
 MAX_TEXTS: Final = 10_000
+BYTES_A_TOKEN: Final = 2
+"""Fewer than nearly all texts have: English has four, code three. A call is rather too small than refused."""
 
 
 def _not_empty(value: Any) -> Any:
@@ -74,15 +77,15 @@ class EmbedKind(BaseKind):
         embedder = context.services.embedder(config.provider)
         single = isinstance(config.input, str)
         texts = [config.input] if isinstance(config.input, str) else config.input
-        size = max(1, min(embedder.max_batch, config.batch_size or embedder.max_batch))
+        size = min(embedder.max_batch, config.batch_size or embedder.max_batch)
         requests = [
             EmbedRequest(
                 model=config.model,
-                texts=texts[start : start + size],
+                texts=batch,
                 dimensions=config.dimensions,
                 input_type=config.input_type,
             )
-            for start in range(0, len(texts), size)
+            for batch in _batches(texts, max(size, 1), embedder.max_batch_tokens)
         ]
         results = await _embed_all(embedder, requests, context.call)
         vectors = [_plain(vector) for result in results for vector in result.vectors]
@@ -108,6 +111,21 @@ class EmbedKind(BaseKind):
         return (texts_bound(config.provider, config.model, texts, calls=len(texts)),)
 
 
+def _batches(texts: Sequence[str], most: int, most_tokens: int | None) -> Iterator[Sequence[str]]:
+    """The texts in order, so many together at most, and with so many tokens as far as that can be told."""
+    if most_tokens is None:
+        yield from (texts[start : start + most] for start in range(0, len(texts), most))
+        return
+    start = tokens = 0
+    for place, text in enumerate(texts):
+        size = len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN + 1
+        if place > start and (place - start == most or tokens + size > most_tokens):
+            yield texts[start:place]
+            start, tokens = place, 0
+        tokens += size
+    yield texts[start:]
+
+
 def _plain(vector: Sequence[float]) -> list[float]:
     return vector if isinstance(vector, list) else list(vector)
 
@@ -129,7 +147,10 @@ async def _embed_all(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(in_turn(*numbered)) for numbered in enumerate(requests)]
     except ExceptionGroup as failures:
-        raise _worst(failures.exceptions) from None
+        worst = _worst(failures.exceptions)
+        if isinstance(worst, CallError):
+            worst.unsent = False  # another batch may have been
+        raise worst from None
     return [task.result() for task in tasks]
 
 

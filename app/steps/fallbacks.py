@@ -122,10 +122,13 @@ def together(misses: Sequence[Miss]) -> CallError:
         return misses[0].error
     temporary = [miss.error for miss in misses if isinstance(miss.error, TemporaryError)]
     message = f"none of {len(misses)} models answered: " + "; ".join(map(_told, misses))
-    if not temporary:
-        return PermanentError(misses[0].error.error_class, message)
-    waits = [error.retry_after or 0.0 for error in temporary]
-    return TemporaryError(temporary[0].error_class, message, retry_after=min(waits) or None)
+    if temporary:
+        waits = [error.retry_after or 0.0 for error in temporary]
+        error: CallError = TemporaryError(temporary[0].error_class, message, retry_after=min(waits) or None)
+    else:
+        error = PermanentError(misses[0].error.error_class, message)
+    error.unsent = all(miss.error.unsent for miss in misses)
+    return error
 
 
 def _told(miss: Miss) -> str:

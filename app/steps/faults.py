@@ -55,8 +55,7 @@ def in_words(wrong: ErrorDetails, subject: str) -> str:
         case "int_from_float":
             return f"{subject} should be a whole number and has a fraction"
         case known if known in SHAPES:
-            told = "input" in wrong and not known.endswith("_parsing")
-            there = f" and is {kind_of(wrong['input'])}" if told else ""
+            there = "" if known.endswith("_parsing") else f" and is {kind_of(wrong['input'])}"
             return f"{subject} should be {SHAPES[known]}{there}"
     return worded(wrong["msg"], subject)
 

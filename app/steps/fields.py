@@ -31,7 +31,7 @@ def _to_text(value: Any) -> Any:
             "Input should be text and is null; what may be absent needs a default in the template: "
             "`| default('', true)`",
         )
-    shapes = {list: "a list", dict: "an object"}
+    shapes: dict[type, str] = {list: "a list", dict: "an object"}
     raise PydanticCustomError(
         "not_text",
         "Input should be text and is {shape}; write `| tojson` in the template, or name the part you want "
@@ -79,7 +79,5 @@ def _shape(value: Any) -> str:
     return "[list]" if isinstance(value, list) else "[text]"
 
 
-TextOr = Annotated[
-    Annotated[T, Tag("[list]")] | Annotated[FilledText, Tag("[text]")], Discriminator(_shape)
-]
+TextOr = Annotated[Annotated[T, Tag("[list]")] | Annotated[FilledText, Tag("[text]")], Discriminator(_shape)]
 """Text, or a list of the given type: told apart by shape, so that an error names one of them only."""

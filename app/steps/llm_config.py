@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -13,7 +14,7 @@ from app.steps.fallbacks import MOST_FALLBACKS
 from app.steps.fields import FilledText, Flag, Int, Name, Number, TextOr
 from app.steps.kind import StepConfig, Templated, is_template
 from app.steps.repair import MOST_REPAIRS
-from app.steps.structured import schema_problem
+from app.steps.structured import schema_problems
 from app.steps.templates import holds_template
 
 MaxTokens = Annotated[Int, Field(ge=1, le=10_000_000)]
@@ -128,12 +129,9 @@ def problems_of(config: LlmConfig) -> Iterable[Problem]:
                     hint=f"write {key!r} beside 'model'",
                 )
     schema = config.response_schema
-    if isinstance(schema, dict) and not holds_template(schema) and (reason := schema_problem(schema)):
-        yield Problem(
-            pointer=pointer("response_schema"),
-            detail=f"this is no usable JSON Schema: {reason}",
-            hint="references must stay inside the schema, patterns do without look-around",
-        )
+    if isinstance(schema, dict) and not holds_template(schema):
+        for found in schema_problems(schema):
+            yield replace(found, pointer=pointer("response_schema") + found.pointer)
 
 
 def _repair_problems(config: LlmConfig) -> Iterable[Problem]:

@@ -43,7 +43,7 @@ class ModelCalls:
         try:
             result = await answer(self._services.chat(provider), request, call, self._emit)
         except CallError as error:
-            self._keep_failed(provider, request, error.error_class)
+            self._keep_failed(provider, request, error.error_class, unsent=error.unsent)
             raise
         except asyncio.CancelledError:
             self._keep_failed(provider, request, "timeout")
@@ -53,8 +53,13 @@ class ModelCalls:
         )
         return result
 
-    def _keep_failed(self, provider: str, request: ChatRequest, error_class: ErrorClass) -> None:
-        self.made.append(ModelCall(provider=provider, asked_model=request.model, error_class=error_class))
+    def _keep_failed(
+        self, provider: str, request: ChatRequest, error_class: ErrorClass, *, unsent: bool = False
+    ) -> None:
+        failed = ModelCall(
+            provider=provider, asked_model=request.model, error_class=error_class, unsent=unsent
+        )
+        self.made.append(failed)
 
     def _pass_on(self, text: str) -> None:
         self.streamed = True

@@ -14,7 +14,8 @@ import jsonschema_rs
 import orjson
 
 from app.ports.errors import PermanentError, TemporaryError
-from app.ports.problems import pointer
+from app.ports.problems import Problem, pointer
+from app.steps.schemas import fault, is_current, lost_references, malformed
 
 MOST_FAULTS: Final = 3
 """Of one answer."""
@@ -34,13 +35,24 @@ class UnfitAnswer(TemporaryError):
         self.faults = tuple(faults)
 
 
-def schema_problem(schema: Mapping[str, Any]) -> str | None:
-    """Why a schema cannot be used, or None."""
+def schema_problems(schema: Mapping[str, Any]) -> list[Problem]:
+    """Why a schema cannot be used, with pointers into it; empty if it can."""
+    found = [*malformed(schema), *lost_references(schema)] if is_current(schema) else []
+    if found:
+        return found
     try:
         _validator(schema)
-    except (jsonschema_rs.ValidationError, ValueError) as error:
-        return _first_line(error)
-    return None
+    except jsonschema_rs.ValidationError as error:
+        return [fault(error)]
+    except (jsonschema_rs.ReferencingError, ValueError) as error:
+        return [
+            Problem(
+                pointer="",
+                detail=f"this is no usable JSON Schema: {_first_line(error)}",
+                hint="references must stay inside the schema",
+            )
+        ]
+    return []
 
 
 def unfenced(text: str) -> str:
@@ -59,7 +71,7 @@ def parse_answer(text: str, schema: Mapping[str, Any], *, cut_off: bool) -> Any:
     """
     try:
         validator = _validator(schema)
-    except (jsonschema_rs.ValidationError, ValueError) as error:
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         raise PermanentError(
             "invalid_config", f"'response_schema' is no usable JSON Schema: {_first_line(error)}"
         ) from None

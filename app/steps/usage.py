@@ -29,5 +29,6 @@ def total(usages: Sequence[Usage]) -> Usage:
         input_tokens=added([usage.input_tokens for usage in usages]),
         output_tokens=added([usage.output_tokens for usage in usages]),
         cached_tokens=added([usage.cached_tokens for usage in usages]),
+        cache_write_tokens=added([usage.cache_write_tokens for usage in usages]),
         reasoning_tokens=added([usage.reasoning_tokens for usage in usages]),
     )

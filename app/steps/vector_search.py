@@ -46,6 +46,9 @@ class VectorSearchConfig(StepConfig):
     """Give the vector of each hit."""
     hybrid: Templated[HybridConfig] | None = None
     """Search by words as well, where the database can: `{text, alpha}`."""
+    embedding_model: Templated[Name] | None = None
+    """The model that made the vector. If absent: that of the `embed` step it comes from, where the document
+    says so. An index holds vectors of one model."""
 
 
 class VectorSearchKind(BaseKind):
@@ -77,6 +80,7 @@ class VectorSearchKind(BaseKind):
             include_vectors=config.include_vectors,
             context=context.call,
             hybrid=None if hybrid is None else Hybrid(text=hybrid.text, alpha=hybrid.alpha),
+            model=config.embedding_model or context.embedding_model,
         )
         found = [_hit(hit, with_vector=config.include_vectors) for hit in hits]
         return StepOutcome(outputs={"hits": found, "count": len(found)})

@@ -60,6 +60,9 @@ class VectorUpsertConfig(StepConfig):
     """A part of the index that is kept apart."""
     vectors: Templated[Annotated[list[Templated[RecordConfig]], Field(max_length=MAX_RECORDS)]]
     """Records: `[{id, vector, metadata}]`. All are written or none."""
+    embedding_model: Templated[Name] | None = None
+    """The model that made the vectors. If absent: that of the `embed` steps they come from, where the
+    document says so. An index holds vectors of one model."""
 
 
 class VectorUpsertKind(BaseKind):
@@ -80,7 +83,11 @@ class VectorUpsertKind(BaseKind):
         count = 0
         if records:
             count = await store.upsert(
-                config.index, records, namespace=config.namespace, context=context.call
+                config.index,
+                records,
+                namespace=config.namespace,
+                context=context.call,
+                model=config.embedding_model or context.embedding_model,
             )
         return StepOutcome(outputs={"count": count})
 

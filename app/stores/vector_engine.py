@@ -9,7 +9,6 @@ empties the cache. Imports numpy: see `vector_matrix`.
 
 from __future__ import annotations
 
-import difflib
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,22 +18,21 @@ from typing import Any
 
 import orjson
 
-from app.ports.errors import PermanentError
+from app.ports.vector_checks import (
+    check_dimensions,
+    check_hybrid,
+    check_index,
+    check_selection,
+    check_text,
+    check_top_k,
+    unknown_index,
+)
 from app.ports.vector_filters import FilterTree, matches, parse_filter
 from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord
 from app.stores.vector_blocks import BLOCK_ROWS, Rows
 from app.stores.vector_file import IndexRow, VectorFile
 from app.stores.vector_fusion import candidates_for, fused
-from app.stores.vector_input import (
-    check_hybrid,
-    check_ids,
-    check_name,
-    check_top_k,
-    from_bytes,
-    invalid,
-    to_batch,
-    to_row,
-)
+from app.stores.vector_input import from_bytes, to_batch, to_row
 from app.stores.vector_matrix import ResidentVectors, row_bytes, unit_rows
 from app.stores.vector_words import no_words
 
@@ -78,16 +76,16 @@ class VectorEngine:
     ) -> list[VectorHit]:
         """The nearest records, best first; with `hybrid` those that are best by both rankings."""
         check_top_k(top_k)
-        check_name(namespace, what="a namespace")
+        check_text(namespace, what="a namespace")
         tree = None if filter is None else parse_filter(filter)
         row = to_row(vector, what="the query vector")
         if hybrid is not None:
             check_hybrid(hybrid)
-            self._keep_words(check_name(index_name, what="an index name"), namespace)
+            self._keep_words(check_text(index_name, what="an index name"), namespace)
         with self._file.reading():
             self._notice_other_writers()
             index = self._index(index_name)
-            _check_dimensions(index, len(row), what="the query vector")
+            check_dimensions(index.name, has=index.dimensions, given=len(row))
             unit = unit_rows(row[None, :])[0]
             query = _Query(index=index, namespace=namespace, unit=unit, top_k=top_k, tree=tree)
             ranked = self._nearest(query) if hybrid is None else self._best_of_both(query, hybrid)
@@ -108,10 +106,8 @@ class VectorEngine:
 
     def upsert(self, index_name: str, records: Sequence[VectorRecord], *, namespace: str) -> int:
         """Insert or replace, all or none."""
-        check_name(index_name, what="an index name")
-        check_name(namespace, what="a namespace")
-        if not index_name:
-            raise invalid("an index name must not be empty")
+        check_index(index_name)
+        check_text(namespace, what="a namespace")
         if not records:
             return 0
         batch = to_batch(records)
@@ -119,7 +115,7 @@ class VectorEngine:
         with self._file.writing():
             self._notice_other_writers()
             index = self._file.find_index(index_name) or self._file.create_index(index_name, dimensions)
-            _check_dimensions(index, dimensions, what=f"the vector of record {batch.records[0].id!r}")
+            check_dimensions(index.name, has=index.dimensions, given=dimensions)
             resident = self._resident.pop((index.id, namespace), None)
             self._file.put(index.id, namespace, batch.records)
         if resident is not None:
@@ -137,19 +133,15 @@ class VectorEngine:
         namespace: str,
     ) -> int:
         """Delete by exactly one of the three."""
-        if (ids is not None) + (filter is not None) + delete_all != 1:
-            raise invalid("give exactly one of ids, filter and delete_all to say what to delete")
-        if filter == {}:
-            raise invalid("an empty filter would delete everything; say delete_all if that is meant")
-        check_name(namespace, what="a namespace")
-        tree = None if filter is None else parse_filter(filter)
+        tree = check_selection(ids=ids, filter=filter, delete_all=delete_all)
+        check_text(namespace, what="a namespace")
         with self._file.writing():
             self._notice_other_writers()
             index = self._index(index_name)
             resident = self._resident.pop((index.id, namespace), None)
             if delete_all:
                 return self._file.delete_namespace(index.id, namespace)
-            going = check_ids(ids or ()) if tree is None else self._passing(index, namespace, tree)
+            going = list(ids or ()) if tree is None else self._passing(index, namespace, tree)
             count = self._file.delete(index.id, namespace, going)
         if resident is not None:
             resident.remove(going)
@@ -164,13 +156,10 @@ class VectorEngine:
         return IndexInfo(name=index.name, dimensions=index.dimensions, metric="cosine", count=count)
 
     def _index(self, name: str) -> IndexRow:
-        index = self._file.find_index(check_name(name, what="an index name"))
+        index = self._file.find_index(check_text(name, what="an index name"))
         if index is not None:
             return index
-        names = self._file.index_names()
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "an index comes into being at its first upsert"
-        raise PermanentError("not_found", f"there is no vector index {name!r}; {hint}")
+        raise unknown_index(name, self._file.index_names())
 
     def _nearest(self, query: _Query) -> list[tuple[float, str]]:
         resident = self._resident_vectors(query.index, query.namespace)
@@ -286,14 +275,6 @@ class VectorEngine:
         if version != self._version:
             self._resident.clear()
             self._version = version
-
-
-def _check_dimensions(index: IndexRow, dimensions: int, *, what: str) -> None:
-    if dimensions != index.dimensions:
-        raise invalid(
-            f"{what} has {dimensions} dimensions, the index {index.name!r} has {index.dimensions}; "
-            "use the model that the index was filled with, or another index"
-        )
 
 
 def _parsed(stored: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:

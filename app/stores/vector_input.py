@@ -1,12 +1,12 @@
-"""What comes in from callers, checked and brought into the form that is stored.
+"""Vectors and records of callers, checked and brought into the form that is stored.
 
-Everything a caller can get wrong is refused here, before a transaction begins, with a
-`PermanentError` of class `invalid_request` that names the record. Imports numpy: see `vector_matrix`.
+What does not fit is refused before a transaction begins, with a `PermanentError` of class
+`invalid_request` that names the record. What is the same for every database is
+`app.ports.vector_checks`'. Imports numpy: see `vector_matrix`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,14 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from app.ports.errors import PermanentError
-from app.ports.vectors import Hybrid, VectorRecord
+from app.ports.vector_checks import MAX_DIMENSIONS, check_metadata, check_text, invalid
+from app.ports.vectors import VectorRecord
 from app.stores.vector_blocks import Rows
 from app.stores.vector_file import RecordRow
 
-MAX_NAME_BYTES: Final = 512
-MAX_DIMENSIONS: Final = 65_536
-MAX_TOP_K: Final = 10_000
 _FLOAT32: Final = np.dtype("<f4")
 
 
@@ -33,43 +30,6 @@ class Batch:
     records: Sequence[RecordRow]
     rows: Rows
     metadata: Sequence[Mapping[str, Any]]
-
-
-def invalid(message: str) -> PermanentError:
-    """The caller has to change the request."""
-    return PermanentError("invalid_request", message)
-
-
-def check_name(value: Any, *, what: str) -> str:
-    """An index, namespace or record id as it may be stored."""
-    if not isinstance(value, str):
-        raise invalid(f"{what} must be a string, not {value!r}")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise invalid(f"{what} {value!r} holds half a surrogate pair; write valid Unicode") from None
-    if size > MAX_NAME_BYTES:
-        raise invalid(f"{what} takes {size} bytes; at most {MAX_NAME_BYTES} are allowed")
-    return value
-
-
-def check_ids(ids: Sequence[str]) -> list[str]:
-    """Record ids to delete."""
-    return [check_name(record_id, what="a record id") for record_id in ids]
-
-
-def check_top_k(top_k: int) -> int:
-    """How many hits may be asked for."""
-    if not 1 <= top_k <= MAX_TOP_K:
-        raise invalid(f"top_k is {top_k}; ask for 1 to {MAX_TOP_K} hits")
-    return top_k
-
-
-def check_hybrid(hybrid: Hybrid) -> Hybrid:
-    """What words are looked for, and what they weigh."""
-    if not 0.0 <= hybrid.alpha <= 1.0:
-        raise invalid(f"the alpha of a hybrid search is {hybrid.alpha}; write 0 (words) to 1 (vectors)")
-    return hybrid
 
 
 def to_row(vector: Sequence[float], *, what: str) -> Rows:
@@ -96,7 +56,7 @@ def to_batch(records: Sequence[VectorRecord]) -> Batch:
     stored: list[RecordRow] = []
     seen: set[str] = set()
     for record in records:
-        if not check_name(record.id, what="a record id"):
+        if not check_text(record.id, what="a record id"):
             raise invalid("a record has an empty id; give every record an id of its own")
         if record.id in seen:
             raise invalid(f"two records of one upsert have the id {record.id!r}; ids must differ")
@@ -118,23 +78,5 @@ def from_bytes(vectors: Sequence[bytes], dimensions: int) -> Rows:
 
 
 def _to_json(record: VectorRecord) -> str:
-    for name, value in record.metadata.items():
-        if not isinstance(name, str):
-            raise invalid(f"record {record.id!r} has the metadata name {name!r}; names are strings")
-        if not _storable(value):
-            raise invalid(
-                f"metadata {name!r} of record {record.id!r} must be a string, a finite number, a boolean, "
-                "null or a list of strings; flatten objects into fields of their own"
-            )
-    try:
-        return orjson.dumps(dict(record.metadata)).decode()
-    except TypeError as error:  # orjson's word for half surrogates and integers beyond 64 bits
-        raise invalid(f"the metadata of record {record.id!r} cannot be stored as JSON: {error}") from None
-
-
-def _storable(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(isinstance(item, str) for item in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, str | int)
+    check_metadata(record)
+    return orjson.dumps(dict(record.metadata)).decode()

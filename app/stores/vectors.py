@@ -12,6 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -154,7 +155,9 @@ class EmbeddedVectorStore:
             raise _mapped(error) from error
 
     def _open_file(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(OSError):  # SQLite tells better why it cannot be opened
+            self._path.touch(mode=0o600)  # for its owner only; SQLite's side files take the mode over
         self._file = VectorFile(self._path)
 
     def _close_file(self) -> None:

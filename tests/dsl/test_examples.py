@@ -24,7 +24,9 @@ from app.dsl.document import (
 )
 from app.dsl.loader import load_document
 from app.dsl.retry import RetryDocument
+from app.steps.llm_config import FallbackConfig, OnInvalidConfig
 from app.steps.registry import CONTROL_KINDS, STEP_KINDS
+from app.steps.vector_search import HybridConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DOCUMENTS = sorted(
@@ -65,8 +67,6 @@ def test_an_example_says_what_it_shows(path: Path) -> None:
 
 
 STEPS = [step for path in DOCUMENTS for step in written(load_document(path.read_bytes()).value)]
-REFUSED = {("vector_search", "hybrid")}
-"""Keys that this version knows and refuses."""
 
 
 @pytest.mark.parametrize("name", [*STEP_KINDS, *CONTROL_KINDS])
@@ -76,8 +76,7 @@ def test_every_kind_and_each_of_its_keys_has_an_example(name: str) -> None:
     if control is not None:
         fields |= control.blocks_model.model_fields
     shown = {key for step in STEPS if step["type"] == name for key in step}
-    keys = {field.alias or key for key, field in fields.items() if (name, key) not in REFUSED}
-    assert keys - shown == set()
+    assert {field.alias or key for key, field in fields.items()} - shown == set()
 
 
 def test_every_key_of_steps_and_workflows_has_an_example() -> None:
@@ -97,6 +96,9 @@ def test_every_key_of_steps_and_workflows_has_an_example() -> None:
         ("concurrency", ConcurrencyDocument),
         ("budget", BudgetDocument),
         ("defaults", DefaultsDocument),
+        ("on_invalid", OnInvalidConfig),
+        ("fallbacks", FallbackConfig),
+        ("hybrid", HybridConfig),
     ],
 )
 def test_every_key_within_a_key_has_an_example(key: str, model: type[BaseModel]) -> None:
@@ -129,7 +131,9 @@ def test_every_choice_within_a_key_has_an_example(key: str, within: str, choices
 
 
 def of_key(key: str) -> list[dict[str, Any]]:
-    """The objects that stand at a key of a step or of a workflow."""
+    """The objects that stand at a key of a step or of a workflow, those in a list included."""
     documents = [load_document(path.read_bytes()).value for path in DOCUMENTS]
     places = [*documents, *STEPS, *(document.get("defaults", {}) for document in documents)]
-    return [place[key] for place in places if isinstance(place.get(key), dict)]
+    values = [place[key] for place in places if key in place]
+    listed = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return [one for one in listed if isinstance(one, dict)]

@@ -71,19 +71,19 @@ def refused_inputs(schema: dict[str, Any], inputs: dict[str, Any]) -> list[tuple
         (
             {"properties": {"a": {"minLength": -1}}},
             "/inputs/properties/a/minLength",
-            "the value is less than the minimum of 0",
-            "see JSON Schema 2020-12 for what may stand here",
+            "'minLength' is less than the minimum of 0",
+            None,
         ),
         (
             {"required": "a"},
             "/inputs/required",
-            'the value is not of type "array"',
-            "see JSON Schema 2020-12 for what may stand here",
+            "'required' should be a list and is text",
+            "write required: [a, b]",
         ),
         (
             {"properties": {"a": {"pattern": "(?=x)"}}},
             "/inputs/properties/a/pattern",
-            'the value is not a "regex"',
+            "'pattern' is no regular expression that is taken",
             "patterns are plain regular expressions without look-around and back-references",
         ),
         (

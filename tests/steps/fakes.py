@@ -80,6 +80,7 @@ class FakeEmbedder:
     """Embeds a text as `[length, position of its first letter]`; texts in `failing` raise."""
 
     max_batch: int = 100
+    max_batch_tokens: int | None = None
     failing: Mapping[str, CallError] = field(default_factory=dict)
     requests: list[EmbedRequest] = field(default_factory=list)
     contexts: list[CallContext] = field(default_factory=list)

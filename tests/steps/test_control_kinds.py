@@ -25,7 +25,7 @@ def rendered(kind: str, **keys: Any) -> Any:
         ("map", {"items": {"a": 1}}, "is an object; write `| items | list`"),
         ("map", {"items": "a, b"}, "is text; take it apart with a transform"),
         ("map", {"items": "{{ not a template any more }}"}, "is text"),
-        ("map", {"items": None}, "valid list"),
+        ("map", {"items": None}, "is null; write `| default([], true)`"),
         ("map", {"items": [0] * (MAX_ITEMS + 1)}, "has 100001 items and may have 100000 at most"),
         ("workflow", {"workflow": "x", "inputs": []}, "valid dictionary"),
         ("workflow", {"workflow": "", "inputs": {}}, "at least 1 character"),

@@ -99,6 +99,25 @@ async def test_a_list_gives_vectors_in_its_order_whatever_the_batches() -> None:
     assert outcome.outputs["usage"]["output_tokens"] is None
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["abc" * 2000, "d"], [1, 1]),  # larger than a call may be: the provider says what it thinks of it
+        (["a" * 10] * 5, [2, 2, 1]),
+        (["ä" * 5, "b" * 10, "c"], [2, 1]),
+        (["a"] * 8, [5, 3]),
+    ],
+)
+async def test_a_call_has_no_more_tokens_than_the_provider_takes_at_once(
+    texts: list[str], expected: list[int]
+) -> None:
+    embedder = FakeEmbedder(max_batch=5, max_batch_tokens=12)
+    outcome = await embedded(embedder, texts)
+
+    assert [len(request.texts) for request in embedder.requests] == expected
+    assert outcome.outputs["vectors"] == [vector_of(text) for text in texts]
+
+
 async def test_each_batch_has_an_idempotency_key_of_its_own_that_repeats_in_the_next_attempt() -> None:
     first, second = FakeEmbedder(max_batch=1), FakeEmbedder(max_batch=1)
     await embedded(first, ["a", "b"])

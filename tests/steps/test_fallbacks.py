@@ -246,6 +246,15 @@ async def test_if_nobody_ever_will_the_first_ones_reason_counts() -> None:
     assert error.error_class == "context_length"
 
 
+@pytest.mark.parametrize("asked", [(), (1,), (0, 1, 2)])
+async def test_nothing_was_sent_if_nobody_was_sent_anything(asked: Sequence[int]) -> None:
+    errors = [TemporaryError("connection", "resting") for _ in range(3)]
+    for place, met in enumerate(errors):
+        met.unsent = place not in asked
+    error = await failure(*(Chat([met]) for met in errors))
+    assert error.unsent is (not asked)
+
+
 async def test_a_question_that_is_wrong_for_the_second_ends_the_chain() -> None:
     third = Chat()
     error = await failure(failing("rate_limit"), failing("invalid_request"), third)

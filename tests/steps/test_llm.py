@@ -80,11 +80,20 @@ def test_extra_cannot_smuggle_in_the_keys_of_the_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "schema",
-    [{"type": "objekt"}, {"$ref": "http://example.com/schema"}, {"$ref": "file:///x"}, {"pattern": "(?=a)"}],
+    ("schema", "place"),
+    [
+        ({"type": "objekt"}, "/type"),
+        ({"$ref": "http://example.com/schema"}, "/$ref"),
+        ({"$ref": "file:///x"}, "/$ref"),
+        ({"pattern": "(?=a)"}, "/pattern"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "type": "objekt"}, "/type"),
+        ({"$schema": "x://nope"}, ""),
+    ],
 )
-def test_a_schema_that_cannot_be_compiled_or_leaves_the_document_is_refused(schema: dict[str, Any]) -> None:
-    assert set(problems(LlmKind(), {**LLM, "response_schema": schema})) == {"/response_schema"}
+def test_a_schema_that_cannot_be_compiled_or_leaves_the_document_is_refused_at_its_place(
+    schema: dict[str, Any], place: str
+) -> None:
+    assert set(problems(LlmKind(), {**LLM, "response_schema": schema})) == {f"/response_schema{place}"}
 
 
 def test_templates_stand_for_any_value_in_a_document_and_are_text_afterwards() -> None:

@@ -162,7 +162,9 @@ async def test_little_data_is_reshaped_on_the_spot() -> None:
 
 
 async def test_wrong_parameters_after_rendering_fail_for_good() -> None:
-    with pytest.raises(PermanentError, match="parameter 'size' of 'chunk' should be a whole number and is text"):
+    with pytest.raises(
+        PermanentError, match="parameter 'size' of 'chunk' should be a whole number and is text"
+    ):
         await run(TransformKind(), {"function": "chunk", "inputs": ["abc"], "size": "10"})
 
 

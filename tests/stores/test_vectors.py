@@ -86,6 +86,19 @@ class TestOpening:
         with pytest.raises(TemporaryError, match="not open"):
             await find(store, [1.0])
 
+    async def test_only_its_owner_may_read_the_file(self, tmp_path: Path) -> None:
+        store = EmbeddedVectorStore(tmp_path / "data" / "vectors.db")
+        before = os.umask(0)
+        try:
+            await store.open()
+            await store.upsert("kb", records(2), namespace=None, context=call())
+        finally:
+            os.umask(before)
+        modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "data").iterdir()}
+        await store.close()
+        assert modes
+        assert set(modes.values()) == {0o600}
+
     def test_opening_does_not_import_numpy(self, tmp_path: Path) -> None:
         program = (
             "import asyncio, pathlib, sys\n"

@@ -1,4 +1,4 @@
-"""The embedded store, with its cache and without."""
+"""The embedded store, with its cache and without, and with contracts around it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from app.ports.vectors import VectorStore
+from app.providers.contracted import ContractedVectors
+from app.stores.memory import MemoryStore
 from app.stores.vectors import DEFAULT_CACHE_BYTES, EmbeddedVectorStore
 from tests.conformance.vector_vendors.entry import Entry, OpenStore
 
@@ -26,6 +28,16 @@ def _embedded(cache_bytes: int) -> OpenStore:
     return opened
 
 
+@contextlib.asynccontextmanager
+async def _contracted(folder: Path, address: str) -> AsyncIterator[VectorStore]:
+    contracts = MemoryStore()
+    await contracts.open()
+    async with CACHED.open(folder, address) as store:
+        yield ContractedVectors(store, "embedded", contracts.index_contracts)
+
+
 CACHED: Final = Entry(open=_embedded(DEFAULT_CACHE_BYTES))
 UNCACHED: Final = Entry(open=_embedded(0))
 """Nothing fits its cache: every search reads the file through."""
+CONTRACTED: Final = Entry(open=_contracted)
+"""As a service has it, with what keeps an index to one model around it."""

@@ -12,26 +12,24 @@ import asyncpg
 from pydantic import SecretStr
 
 from app.ports.vectors import VectorStore
-from app.stores.pgvector import PgVector, PgVectorConfig
+from app.stores.pgvector.adapter import PgVector, PgVectorConfig
 from tests.conformance.vector_vendors.entry import Entry, OpenStore
-from tests.postgres_process import postgres_process
+from tests.postgresql_server import postgres_server
+
+
+@contextlib.asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @contextlib.contextmanager
-def pgvector_process() -> Iterator[str]:
-    """The server, with the extension installed."""
-    import asyncio
-
-    async def install(dsn: str) -> None:
-        connection = await asyncpg.connect(dsn)
-        try:
-            await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        finally:
-            await connection.close()
-
-    with postgres_process() as dsn:
-        asyncio.run(install(dsn))
-        yield dsn
+def _process() -> Iterator[str]:
+    with postgres_server() as server:
+        yield server.url()
 
 
 def _opened(index: Literal["none", "hnsw"], *, words_index: bool) -> OpenStore:
@@ -39,6 +37,8 @@ def _opened(index: Literal["none", "hnsw"], *, words_index: bool) -> OpenStore:
     async def opened(folder: Path, address: str) -> AsyncIterator[VectorStore]:
         """In a schema of its own on the one server."""
         del folder
+        async with _connected(address) as connection:
+            await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         schema = f"test_{uuid.uuid4().hex}"
         config = PgVectorConfig(
             name="postgres",
@@ -53,12 +53,17 @@ def _opened(index: Literal["none", "hnsw"], *, words_index: bool) -> OpenStore:
             yield store
         finally:
             await store.close()
-            connection = await asyncpg.connect(address)
-            await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-            await connection.close()
+            async with _connected(address) as connection:
+                await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
 
     return opened
 
 
-EXACT: Final = Entry(open=_opened("none", words_index=False), start=pgvector_process)
-HNSW: Final = Entry(open=_opened("hnsw", words_index=True), start=pgvector_process)
+EXACT: Final = Entry(open=_opened("none", words_index=False), start=_process)
+HNSW: Final = Entry(
+    open=_opened("hnsw", words_index=True),
+    start=_process,
+    missing=frozenset({"vectors of zeros"}),
+    weaker=frozenset({"ties"}),
+    says="HNSW",
+)
