@@ -18,10 +18,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench import adapters, vectors
 from tests.bench.life import large_map, parked
 from tests.bench.processes import (
     QUESTION,
     Load,
+    Sample,
     bare_fastapi,
     bench_service,
     floor,
@@ -30,11 +32,14 @@ from tests.bench.processes import (
     under_load,
 )
 from tests.bench.workloads import WORKLOADS
+from tests.postgresql_server import postgres_server
 from tests.service_process import ServiceProcess
 from tests.simulator.process import start_simulator
 
 console = Console(width=150)
 MANY = 1000
+ON_REQUEST = {"vectors"}
+"""What takes long, and says nothing of the service: measured only when it is named."""
 
 
 def compare(simulator: str, folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -51,7 +56,7 @@ def compare(simulator: str, folder: Path, args: argparse.Namespace) -> list[dict
                 handler = under_load(url, QUESTION, pid, load)
             with bench_service(folder / f"{name}-{concurrency}", simulator) as service:
                 ours = under_load(run_url(service, name), QUESTION, service.pid, load)
-            row = {
+            row: dict[str, Any] = {
                 "workload": name,
                 "concurrency": concurrency,
                 "bare": asdict(bare),
@@ -66,7 +71,27 @@ def compare(simulator: str, folder: Path, args: argparse.Namespace) -> list[dict
                 f"{name} at {concurrency}: service {ours.load.per_second:.0f}/s, durable floor "
                 f"{durable.per_second:.0f}/s, ratio {row['to_durable']:.2f}"
             )
+            if args.store == "postgresql":
+                row |= on_postgresql(simulator, folder / f"{name}-{concurrency}-postgresql", name, load, ours)
     return rows
+
+
+def on_postgresql(simulator: str, folder: Path, name: str, load: Load, sqlite: Sample) -> dict[str, Any]:
+    """The same workload over PostgreSQL on this machine, in ratio to what SQLite did a moment ago."""
+    with (
+        postgres_server(durable=True) as server,
+        bench_service(folder, simulator, ORCHESTRATOR_STORE__URL=server.create_database()) as service,
+    ):
+        before = server.cpu_seconds()
+        ours = under_load(run_url(service, name), QUESTION, service.pid, load)
+        server_ms = (server.cpu_seconds() - before) / max(ours.load.count, 1) * 1000
+    ratio = _ratio(ours.load.per_second, sqlite.load.per_second)
+    console.print(
+        f"{name} at {load.concurrency} on PostgreSQL: {ours.load.per_second:.0f}/s, ratio to SQLite "
+        f"{ratio:.2f}; p50 {ours.load.p50:.1f} ms, CPU a run {ours.cpu_ms:.2f} ms and {server_ms:.2f} ms of "
+        f"the database, {ours.load.errors} errors"
+    )
+    return {"postgresql": asdict(ours), "to_sqlite": ratio, "database_cpu_ms": server_ms}
 
 
 def thousand(simulator: str, folder: Path) -> dict[str, Any]:
@@ -118,8 +143,8 @@ def _ratio(ours: float, floor: float) -> float:
     return ours / floor if floor else 0.0
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the comparison."""
+def comparison(rows: list[dict[str, Any]]) -> Table:
+    """For people."""
     table = Table(title="runs/s, and the service in detail")
     for column in (
         "workload",
@@ -156,7 +181,15 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['service']['rss_mib']:.0f}",
             str(load["errors"]),
         )
-    console.print(table)
+    return table
+
+
+TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
+    "compare": comparison,
+    "adapters": adapters.table,
+    "vectors": vectors.table,
+}
+"""Parts that are shown as tables, at the end."""
 
 
 def main() -> None:
@@ -167,7 +200,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--latency-ms", type=float, default=20.0)
     parser.add_argument("--interleave", type=int, default=5)
-    parser.add_argument("--only", choices=["compare", "thousand", "idle", "observability", "map", "parked"])
+    parser.add_argument(
+        "--only",
+        choices=["compare", "thousand", "idle", "observability", "map", "parked", "adapters", "vectors"],
+    )
+    parser.add_argument("--stores", nargs="+", default=list(vectors.STORES), help="of vectors")
+    parser.add_argument("--counts", nargs="+", type=int, default=list(vectors.COUNTS), help="of vectors")
+    parser.add_argument(
+        "--dimensions", nargs="+", type=int, default=list(vectors.DIMENSIONS), help="of vectors"
+    )
+    parser.add_argument("--searches", type=int, default=1000, help="of vectors")
+    parser.add_argument(
+        "--store", choices=["sqlite", "postgresql"], default="sqlite", help="compare: SQLite, or both"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     report: dict[str, Any] = {"python": platform.python_version(), "latency_ms": args.latency_ms}
@@ -182,14 +227,17 @@ def main() -> None:
             "observability": lambda: observability(simulator.url, Path(folder), args),
             "map": lambda: large_map(simulator.url, Path(folder)),
             "parked": lambda: parked(simulator.url, Path(folder)),
+            "adapters": lambda: adapters.adapters(simulator.url, args.seconds),
+            "vectors": lambda: vectors.vectors(args.stores, args.counts, args.dimensions, args.searches),
         }
         for part, measure in parts.items():
-            if args.only in {None, part}:
+            if args.only == part or (args.only is None and part not in ON_REQUEST):
                 report[part] = measure()
-                if part != "compare":
+                if part not in TABLES:
                     console.print(part, report[part])
-    if "compare" in report:
-        show(report["compare"])
+    for part, table in TABLES.items():
+        if part in report:
+            console.print(table(report[part]))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2))
 
