@@ -7,11 +7,13 @@ cannot take writes; reads go on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from app.ports.inbox import Inbox
+    from app.ports.index_contracts import IndexContracts
     from app.ports.schedules import ScheduleStore
     from app.ports.webhooks import Endpoint, WebhookStore
 
@@ -159,8 +161,13 @@ class Journal(Protocol):
         """
         ...
 
-    async def read(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[JournalRow]:
-        """Events with seq > after, in order; empty for an unknown run."""
+    async def read(
+        self, run_id: str, *, after: int = 0, limit: int | None = None, max_bytes: int | None = None
+    ) -> Sequence[JournalRow]:
+        """Events with seq > after, in order; empty for an unknown run.
+
+        At most `limit` of them, and none after that whose payload takes all of them past `max_bytes`.
+        """
         ...
 
 
@@ -236,15 +243,25 @@ class RunStore(Protocol):
         """
         ...
 
-    async def active_by_concurrency_key(self) -> Mapping[tuple[str, str, str], int]:
-        """(tenant, workflow, concurrency key) → runs of it that were begun and have not ended.
+    async def active_by_concurrency_key(self) -> Mapping[tuple[str, str, str], Sequence[str]]:
+        """(tenant, workflow, concurrency key) → ids of the runs of it that were begun and have not ended, in
+        the order in which they began.
 
-        Runs without a key, and those still `pending`, are not counted.
+        Runs without a key are left out, and those that were never begun, whatever their status.
         """
         ...
 
-    async def oldest_of_key(self, tenant: str, workflow: str, key: str) -> RunRow | None:
-        """The run of a concurrency key that was begun first among those that have not ended."""
+    async def overtaken(
+        self, tenant: str, workflow: str, key: str, *, keep: int, limit: int
+    ) -> Sequence[RunRow]:
+        """Runs of a concurrency key that have not ended, begun or not, without the `keep` newest of them.
+
+        Newest first by (created_at, id).
+        """
+        ...
+
+    async def statuses(self, run_ids: Collection[str]) -> Mapping[str, RunStatus]:
+        """Run id → status, of any tenant, in one read; a run that there is not is left out."""
         ...
 
     async def children(self, tenant: str, run_id: str) -> Sequence[RunRow]:
@@ -359,6 +376,8 @@ class Store(Protocol):
     idempotency: IdempotencyStore
     approvals: ApprovalStore
     cache: StepCache
+    index_contracts: IndexContracts
+    inbox: Inbox
     schedules: ScheduleStore
     webhooks: WebhookStore
 

@@ -113,10 +113,13 @@ class DeliveryOutcome:
 class WebhookStore(Protocol):
     """Endpoints by id, deliveries by endpoint, by run, and by when they are due."""
 
-    async def create(self, endpoint: Endpoint, idempotency: IdempotencyRecord | None = None) -> None:
-        """Store an endpoint and the answer given, both or none.
+    async def create(
+        self, endpoint: Endpoint, idempotency: IdempotencyRecord | None = None, *, most: int | None = None
+    ) -> bool:
+        """Store an endpoint and the answer given, both or none; False where its tenant has `most` already.
 
-        Raises `AlreadyExists` when the id or the idempotency key is taken.
+        Those that are bound to a run are not counted. Raises `AlreadyExists` when the id or the idempotency
+        key is taken.
         """
         ...
 
@@ -179,11 +182,13 @@ class WebhookStore(Protocol):
         ...
 
     async def due(
-        self, now: float, *, limit: int, exclude: frozenset[str] = frozenset()
+        self, now: float, *, limit: int, per_target: int, exclude: frozenset[str] = frozenset()
     ) -> Sequence[DueDelivery]:
-        """Pending deliveries of every tenant whose time has come, the longest due first.
+        """Pending deliveries of every tenant whose time has come, at most `per_target` of each target.
 
-        Those of the targets in `exclude` and of disabled endpoints are left out.
+        First the one of each target that is due longest, then the next ones, so that a target with a long
+        queue is asked for as often as any other; it costs no more either. Those of the targets in `exclude`
+        and of disabled endpoints are left out.
         """
         ...
 

@@ -17,6 +17,40 @@ from app.ports.errors import StoreError
 LOCK_FILE = "executor.lock"
 
 
+def is_locked(data_dir: Path) -> bool:
+    """Whether some process executes on this data directory.
+
+    The file is locked for an instant, together with whoever else only looks: a process that starts in that
+    very moment stands by until it tries again. Raises `StoreError` when the file cannot be opened.
+    """
+    try:
+        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _cannot_open(error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise _cannot_lock(error) from error
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _cannot_open(error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot open {LOCK_FILE!r} in data_dir ({error.strerror}): "
+        "make data_dir a directory that this user can write to"
+    )
+
+
+def _cannot_lock(error: OSError) -> StoreError:
+    return StoreError(f"the file system of data_dir cannot lock files ({error.strerror}): use a local one")
+
+
 class FileLock:
     """Locks `<data_dir>/executor.lock`. The file stays behind; only the kernel's lock on it counts."""
 
@@ -46,10 +80,7 @@ class FileLock:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise StoreError(
-                f"cannot open {LOCK_FILE!r} in data_dir ({error.strerror}): "
-                "make data_dir a directory that this user can write to"
-            ) from error
+            raise _cannot_open(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,9 +88,7 @@ class FileLock:
             return False
         except OSError as error:
             os.close(descriptor)
-            raise StoreError(
-                f"the file system of data_dir cannot lock files ({error.strerror}): use a local one"
-            ) from error
+            raise _cannot_lock(error) from error
         self._descriptor = descriptor
         return True
 

@@ -12,8 +12,11 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from app.ports.errors import AlreadyExists, Fenced
+from app.ports.inbox import Inbox
+from app.ports.index_contracts import IndexContracts
 from app.ports.runs import (
     ApprovalStore,
     Definition,
@@ -31,7 +34,8 @@ from app.ports.schedules import ScheduleStore
 from app.ports.webhooks import WebhookStore
 from app.stores.expiry import KEEP_SECONDS, has_expired
 from app.stores.memory_data import MemoryData
-from app.stores.memory_records import MemoryApprovals, MemoryStepCache
+from app.stores.memory_inbox import MemoryInbox
+from app.stores.memory_records import MemoryApprovals, MemoryIndexContracts, MemoryStepCache
 from app.stores.memory_runs import MemoryRuns
 from app.stores.memory_schedules import MemorySchedules
 from app.stores.memory_webhooks import MemoryWebhooks
@@ -64,11 +68,17 @@ class MemoryJournal:
                 self._webhooks.status_changed(run, rows)
         await asyncio.sleep(0)
 
-    async def read(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[JournalRow]:
+    async def read(
+        self, run_id: str, *, after: int = 0, limit: int | None = None, max_bytes: int | None = None
+    ) -> Sequence[JournalRow]:
         self._data.require_open()
         rows = self._data.journal.get(run_id, [])
         start = max(after, 0)
-        return rows[start:] if limit is None else rows[start : start + limit]
+        found = rows[start:] if limit is None else rows[start : start + limit]
+        if max_bytes is None:
+            return found
+        sizes = accumulate((len(row.payload) for row in found), initial=0)
+        return [row for row, before in zip(found, sizes, strict=False) if before <= max_bytes]
 
 
 class MemoryWorkflows:
@@ -169,6 +179,8 @@ class MemoryStore:
         self.idempotency: IdempotencyStore = MemoryIdempotency(self._data)
         self.approvals: ApprovalStore = MemoryApprovals(self._data)
         self.cache: StepCache = MemoryStepCache(self._data)
+        self.index_contracts: IndexContracts = MemoryIndexContracts(self._data)
+        self.inbox: Inbox = MemoryInbox(self._data)
         self.schedules: ScheduleStore = MemorySchedules(self._data)
 
     @property

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from app.ports.errors import AlreadyExists, StoreUnavailable
+from app.ports.inbox import ControlRow
+from app.ports.index_contracts import IndexContract
 from app.ports.runs import (
     ApprovalRow,
     Definition,
@@ -36,6 +38,8 @@ class MemoryData:
     approvals: dict[str, ApprovalRow] = field(default_factory=dict)
     cache: dict[tuple[str, str], tuple[float, bytes]] = field(default_factory=dict)
     """Expiry and value."""
+    index_contracts: dict[tuple[str, str], IndexContract] = field(default_factory=dict)
+    inbox: dict[str, ControlRow] = field(default_factory=dict)
 
     def require_open(self) -> None:
         if not self.open:

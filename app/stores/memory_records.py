@@ -1,4 +1,4 @@
-"""The approvals and the step cache of the in-memory store."""
+"""The approvals, the step cache and the index contracts of the in-memory store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from heapq import nsmallest
 
+from app.ports.index_contracts import IndexContract
 from app.ports.runs import APPROVAL_STATUSES, ApprovalRow
 from app.stores.memory_data import MemoryData
 
@@ -67,6 +68,28 @@ class MemoryStepCache:
             del self._data.cache[key]
         await asyncio.sleep(0)
         return len(gone)
+
+
+class MemoryIndexContracts:
+    """`app.ports.index_contracts.IndexContracts`."""
+
+    def __init__(self, data: MemoryData) -> None:
+        self._data = data
+
+    async def get(self, database: str, index: str) -> IndexContract | None:
+        self._data.require_open()
+        return self._data.index_contracts.get((database, index))
+
+    async def remember(self, contract: IndexContract) -> IndexContract:
+        self._data.require_open()
+        kept = self._data.index_contracts.setdefault((contract.database, contract.index), contract)
+        await asyncio.sleep(0)
+        return kept
+
+    async def forget(self, database: str, index: str) -> None:
+        self._data.require_open()
+        self._data.index_contracts.pop((database, index), None)
+        await asyncio.sleep(0)
 
 
 def _age(row: ApprovalRow) -> tuple[float, str]:

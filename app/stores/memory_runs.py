@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from heapq import nlargest, nsmallest
 from typing import Final
@@ -18,6 +18,7 @@ from app.ports.runs import (
     JournalRow,
     RunFilter,
     RunRow,
+    RunStatus,
     StatusChange,
 )
 from app.ports.webhooks import Endpoint
@@ -26,7 +27,7 @@ from app.stores.memory_webhooks import MemoryWebhooks
 from app.stores.shape import check_create, check_create_many
 
 WAKEABLE: Final = frozenset({"waiting", "paused", "cancelling"})
-BEGUN: Final = WAKEABLE | {"running"}
+UNFINISHED: Final = WAKEABLE | {"pending", "running"}
 
 
 class MemoryRuns:
@@ -136,19 +137,29 @@ class MemoryRuns:
         await asyncio.sleep(0)
         return woken
 
-    async def active_by_concurrency_key(self) -> Mapping[tuple[str, str, str], int]:
+    async def active_by_concurrency_key(self) -> Mapping[tuple[str, str, str], Sequence[str]]:
         self._data.require_open()
-        return Counter(
-            (run.tenant, run.workflow, run.concurrency_key)
-            for run in self._in(BEGUN)
-            if run.concurrency_key is not None
-        )
+        found: dict[tuple[str, str, str], builtins.list[str]] = {}
+        begun = [run for run in self._in(UNFINISHED) if run.started_at is not None]
+        for run in sorted(begun, key=lambda run: (run.started_at or 0.0, run.id)):
+            if run.concurrency_key is not None:
+                found.setdefault((run.tenant, run.workflow, run.concurrency_key), []).append(run.id)
+        return found
 
-    async def oldest_of_key(self, tenant: str, workflow: str, key: str) -> RunRow | None:
+    async def overtaken(
+        self, tenant: str, workflow: str, key: str, *, keep: int, limit: int
+    ) -> Sequence[RunRow]:
         self._data.require_open()
         wanted = (tenant, workflow, key)
-        found = [run for run in self._in(BEGUN) if (run.tenant, run.workflow, run.concurrency_key) == wanted]
-        return min(found, key=_beginning, default=None)
+        found = (
+            run for run in self._in(UNFINISHED) if (run.tenant, run.workflow, run.concurrency_key) == wanted
+        )
+        return nlargest(keep + limit, found, key=_age)[keep:]
+
+    async def statuses(self, run_ids: Collection[str]) -> Mapping[str, RunStatus]:
+        self._data.require_open()
+        runs = self._data.runs
+        return {run_id: runs[run_id].status for run_id in run_ids if run_id in runs}
 
     async def children(self, tenant: str, run_id: str) -> Sequence[RunRow]:
         self._data.require_open()
@@ -186,10 +197,6 @@ class MemoryRuns:
 
 def _age(run: RunRow) -> tuple[float, str]:
     return run.created_at, run.id
-
-
-def _beginning(run: RunRow) -> tuple[float, str]:
-    return -math.inf if run.started_at is None else run.started_at, run.id
 
 
 def _matches(run: RunRow, filter: RunFilter) -> bool:

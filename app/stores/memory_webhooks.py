@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from heapq import nlargest
@@ -59,14 +60,20 @@ class MemoryWebhooks:
 
     # --- endpoints ------------------------------------------------------------------------------------
 
-    async def create(self, endpoint: Endpoint, idempotency: IdempotencyRecord | None = None) -> None:
+    async def create(
+        self, endpoint: Endpoint, idempotency: IdempotencyRecord | None = None, *, most: int | None = None
+    ) -> bool:
         self._data.require_open()
         self._data.require_free(idempotency)
+        of_tenant = [it for it in self._endpoints.values() if it.tenant == endpoint.tenant and not it.run_id]
+        if most is not None and len(of_tenant) >= most:
+            return False
         if endpoint.id in self._endpoints:
             raise AlreadyExists(f"webhook {endpoint.id!r} exists already: give a new one a new id")
         self._endpoints[endpoint.id] = endpoint
         self._data.keep_answer(idempotency)
         await asyncio.sleep(0)
+        return True
 
     async def get(self, tenant: str, endpoint_id: str) -> Endpoint | None:
         self._data.require_open()
@@ -159,10 +166,10 @@ class MemoryWebhooks:
         return True
 
     async def due(
-        self, now: float, *, limit: int, exclude: frozenset[str] = frozenset()
+        self, now: float, *, limit: int, per_target: int, exclude: frozenset[str] = frozenset()
     ) -> Sequence[DueDelivery]:
         self._data.require_open()
-        found = [
+        found = sorted(
             (it.next_attempt_at, key)
             for key, it in self._deliveries.items()
             if it.status == "pending"
@@ -170,8 +177,15 @@ class MemoryWebhooks:
             and it.next_attempt_at <= now
             and it.target not in exclude
             and self._is_enabled(it.endpoint_id)
-        ]
-        return [self._due(self._deliveries[key]) for _, key in sorted(found)[:limit]]
+        )
+        ranks: Counter[str] = Counter()
+        ranked = []
+        for at, key in found:
+            target = self._deliveries[key].target
+            ranked.append((ranks[target], at, key))
+            ranks[target] += 1
+        ranked = [it for it in sorted(ranked) if it[0] < per_target]
+        return [self._due(self._deliveries[key]) for *_, key in ranked[:limit]]
 
     async def record(self, outcomes: Sequence[DeliveryOutcome], *, now: float) -> None:
         self._data.require_open()

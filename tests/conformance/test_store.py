@@ -12,12 +12,16 @@ import pytest
 from app.ports.errors import AlreadyExists, Fenced, StoreError, StoreUnavailable
 from app.ports.runs import Definition, JournalRow, RunFilter, StatusChange, Store
 from app.stores.memory import MemoryStore
+from app.stores.postgresql.connection import Address
+from app.stores.postgresql.store import PostgresStore
 from app.stores.sql.sqlite import SqliteStore
+from tests.postgresql_server import database_of
 from tests.stores.samples import DEFINITION, NOON, a_run, a_workflow, an_answer, an_event, events
 
 DAY = 86_400.0
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda _: MemoryStore(now=lambda: NOON),
+    "postgresql": lambda data_dir: PostgresStore(Address(url=database_of(data_dir)), now=lambda: NOON),
     "sqlite": lambda data_dir: SqliteStore(data_dir, now=lambda: NOON),
 }
 
@@ -77,6 +81,15 @@ class TestJournal:
         row = replace(an_event(1, payload=payload), at=1_732_270_000.1234567)
         await store.runs.create(a_run(), [row], DEFINITION)
         assert await store.journal.read("r1") == [row]
+
+    async def test_a_read_ends_with_the_event_that_exceeds_its_bytes(self, store: Store) -> None:
+        rows = [replace(row, payload=b'{"a":"%s"}' % (b"x" * 100)) for row in events(1, 5)]
+        await store.runs.create(a_run(), rows, DEFINITION)
+        read = store.journal.read
+        assert await read("r1", max_bytes=0) == rows[:1]
+        assert await read("r1", after=1, max_bytes=250) == rows[1:4]
+        assert await read("r1", after=1, limit=2, max_bytes=250) == rows[1:3]
+        assert await read("r1", after=5, max_bytes=250) == []
 
     async def test_reads_page_by_seq(self, store: Store) -> None:
         await store.runs.create(a_run(), events(1, 1), DEFINITION)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +10,9 @@ import pytest
 
 from app.ports.errors import AlreadyExists
 from app.ports.runs import JournalRow, RunFilter, RunRow, StatusChange, Store
-from app.stores.memory import MemoryStore
-from app.stores.sql.sqlite import SqliteStore
+from tests.conformance.test_store import STORES
 from tests.stores.samples import DEFINITION, NOON, a_run, an_answer, an_event, events
 
-STORES: dict[str, Callable[[Path], Store]] = {
-    "memory": lambda _: MemoryStore(now=lambda: NOON),
-    "sqlite": lambda data_dir: SqliteStore(data_dir, now=lambda: NOON),
-}
 MANY = 2_500
 """More than a statement holds."""
 

@@ -1,4 +1,4 @@
-"""Whatever is done to both, the memory store and the SQLite store answer alike."""
+"""Whatever is done to both, the memory store and a SQL store answer alike."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from app.ports.errors import StoreError
 from app.ports.runs import APPROVAL_STATUSES, Definition, IdempotencyRecord, RunFilter, StatusChange, Store
-from app.stores.memory import MemoryStore
-from app.stores.sql.sqlite import SqliteStore
+from tests.conformance.test_store import STORES
 from tests.stores.samples import NOON, a_run, a_workflow, an_answer, an_approval, events
 
 RUNS = st.sampled_from(["a", "b", "c", "d"])
@@ -75,14 +74,13 @@ Question = Callable[[Store], Awaitable[Any]]
 class Twins(RuleBasedStateMachine):
     """Every rule asks both and compares the answers, the refusals included."""
 
+    other = "sqlite"
+
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="twins-"))
         self.runner = asyncio.Runner()
-        self.stores: list[Store] = [
-            MemoryStore(now=lambda: NOON),
-            SqliteStore(self.directory, now=lambda: NOON),
-        ]
+        self.stores: list[Store] = [STORES["memory"](self.directory), STORES[self.other](self.directory)]
         for store in self.stores:
             self.runner.run(store.open())
 
@@ -93,8 +91,8 @@ class Twins(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
     def ask(self, question: Question) -> None:
-        memory, sqlite = (self.runner.run(self._answer(question, store)) for store in self.stores)
-        assert memory == sqlite
+        memory, other = (self.runner.run(self._answer(question, store)) for store in self.stores)
+        assert memory == other
 
     @staticmethod
     async def _answer(question: Question, store: Store) -> Any:
@@ -297,3 +295,13 @@ class Twins(RuleBasedStateMachine):
 
 TestTwins = Twins.TestCase
 TestTwins.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+class TwinsOnPostgresql(Twins):
+    """The same, with PostgreSQL."""
+
+    other = "postgresql"
+
+
+TestTwinsOnPostgresql = TwinsOnPostgresql.TestCase
+TestTwinsOnPostgresql.settings = settings(max_examples=8, stateful_step_count=30, deadline=None)

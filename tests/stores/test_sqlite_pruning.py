@@ -90,7 +90,7 @@ async def test_definitions_that_were_never_run_are_found_in_rounds(store: Sqlite
     for n, definition in enumerate(kept):
         run = a_run(f"r{n}", definition_hash=definition.hash)
         await store.runs.create(run, events(1, 1, run.id), definition)
-    connection = store._writer._session._connected()
+    connection = store._session._connected()
     for unnamed in ("0" * 63 + "x", "f"):
         connection.execute("INSERT INTO definitions VALUES (?, '')", (unnamed,))
     for _ in range(3):
@@ -107,8 +107,8 @@ async def test_the_space_is_used_again_and_the_file_stays_sound(store: SqliteSto
             await finished(store, f"r{life}-{n}", events(1, 500, f"r{life}-{n}"))
         while await store.runs.prune(NOON, limit=3):
             pass
-        store._writer._session._pages = CHECKPOINT_PAGES
-        store._writer._session.checkpoint_if_due()
+        store._session._pages = CHECKPOINT_PAGES
+        store._session.checkpoint_if_due()
         sizes.append(file.stat().st_size)
     assert sizes[-1] < 1.2 * sizes[0]
     with closing(sqlite3.connect(file)) as other:

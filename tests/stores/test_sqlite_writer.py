@@ -14,7 +14,7 @@ import pytest
 
 from app.ports.errors import AlreadyExists, Fenced, StoreError, StoreUnavailable
 from app.ports.runs import JournalRow, RunRow, StatusChange
-from app.stores.sql import sqlite
+from app.stores.sql import store as sql_store
 from app.stores.sql.schema import DATABASE_FILE
 from app.stores.sql.session import CHECKPOINT_PAGES
 from app.stores.sql.sqlite import SqliteStore
@@ -54,7 +54,7 @@ def big(seq: int, run_id: str = "r1", size: int = 200_000) -> JournalRow:
 @contextmanager
 def full_disk(store: SqliteStore) -> Iterator[None]:
     """SQLite's own limit on the size of a database stands in for the disk's."""
-    connection = store._writer._session._connected()
+    connection = store._session._connected()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count={pages}")
     yield
@@ -92,14 +92,14 @@ async def test_an_io_error_refuses_the_batch_and_a_new_connection_heals(
     store: SqliteStore, tmp_path: Path
 ) -> None:
     await store.runs.create(a_run(), events(1, 1), DEFINITION)
-    before = store._writer._session._connection
+    before = store._session._connection
     with no_file_may_grow_beyond((tmp_path / f"{DATABASE_FILE}-wal").stat().st_size):
         writes = [store.journal.append([big(2)]), store.runs.create(a_run("r2"), [], DEFINITION)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         assert all(isinstance(result, StoreUnavailable) for result in results), results
         assert await store.journal.read("r1") == events(1, 1)
     await store.journal.append([big(2)])
-    assert store._writer._session._connection is not before
+    assert store._session._connection is not before
     assert await store.runs.get("t1", "r2") is None
     assert len(await store.journal.read("r1")) == 2
 
@@ -129,8 +129,8 @@ async def test_callers_who_give_up_on_a_check_leave_one_write_behind(store: Sqli
 async def test_a_check_of_a_hanging_disk_says_so_and_adds_no_write(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "CHECK_TIMEOUT_SECONDS", 0.02)
-    monkeypatch.setattr(sqlite, "CHECK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(sql_store, "CHECK_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(sql_store, "CHECK_EVERY_SECONDS", 0.0)
     hold = threading.Event()
     hanging = asyncio.ensure_future(store._writer.run(lambda _: hold.wait(30)))
     await asyncio.sleep(0)
@@ -253,7 +253,7 @@ async def test_readers_cannot_write(store: SqliteStore) -> None:
 
 
 async def test_every_write_is_synced_and_foreign_keys_hold(store: SqliteStore, tmp_path: Path) -> None:
-    connection = store._writer._session._connected()
+    connection = store._session._connected()
     settings = {
         name: connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint")

@@ -1,27 +1,25 @@
-"""The approvals of the SQLite store. They are written with the events behind them, by the journal."""
+"""The approvals of the SQL stores. They are written with the events behind them, by the journal."""
 
 from __future__ import annotations
 
 import builtins
 import math
 from collections.abc import Sequence
-from sqlite3 import Connection
 from typing import Final
 
 import orjson
 
 from app.ports.runs import APPROVAL_STATUSES, ApprovalRow
-from app.stores.sql.readers import Readers
+from app.stores.sql.connections import Connection, Readers, Statements
 from app.stores.sql.rows import Row, approval_from
-from app.stores.sql.text import Sql
 
 FROM_THE_FIRST: Final = (-math.inf, "")
 
 
-class SqliteApprovals:
+class SqlApprovals:
     """`app.ports.runs.ApprovalStore`."""
 
-    def __init__(self, readers: Readers, sql: Sql) -> None:
+    def __init__(self, readers: Readers, sql: Statements) -> None:
         self._readers = readers
         self._sql = sql
 

@@ -6,7 +6,6 @@ said (`Taken`); what it was not asked about is assumed free and left to its cons
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,16 +17,15 @@ from app.ports.runs import TERMINAL_STATUSES, IdempotencyRecord, JournalRow, Run
 from app.ports.webhooks import NOTIFIED_STATUSES
 from app.stores.expiry import has_expired
 from app.stores.parking import woken
+from app.stores.sql.connections import Connection, Statements
 from app.stores.sql.facts import Facts
 from app.stores.sql.rows import Row, approval_parameters, idempotency_parameters, run_parameters
-from app.stores.sql.text import Sql
 from app.stores.sql.units import Append, Create, GroupUnit, Keep, key_exists, run_exists
 from app.stores.sql.webhook_rows import endpoint_row
 
 PAGES_A_COMMIT: Final = 4
 PAGES_A_RUN: Final = 3
 PAGES_A_CHANGE: Final = 1
-VALUES_A_KEEP: Final = 4
 PAGE_BYTES: Final = 4096
 """From these the growth of the write-ahead log is estimated; being wrong only moves a checkpoint."""
 
@@ -64,7 +62,7 @@ class Plan:
                 "insert_webhook_endpoints",
             )
         }
-        self._cached: list[Any] = []
+        self._cached: dict[tuple[str, str], tuple[bytes, float]] = {}
         self._approvals: dict[str, Row] = {}
         self._woken: dict[str, None] = {}
         self._notices: list[tuple[str, int, str, float]] = []
@@ -122,7 +120,7 @@ class Plan:
             self.changes[run_id] = woken(change)
 
     def _keep_value(self, unit: Keep) -> None:
-        self._cached += (unit.tenant, unit.key, unit.value, unit.expires_at)
+        self._cached[unit.tenant, unit.key] = (unit.value, unit.expires_at)
         self._bytes += len(unit.value)
 
     def _notice(self, status: str, events: Sequence[JournalRow]) -> None:
@@ -185,11 +183,11 @@ class Plan:
     def pages(self) -> int:
         """About how much the write-ahead log grows by it."""
         runs = len(self._rows["insert_runs"]) // len(RunRow.__dataclass_fields__)
-        rare = len(self._approvals) + len(self._woken) + len(self._cached) // VALUES_A_KEEP
+        rare = len(self._approvals) + len(self._woken) + len(self._cached)
         leaves = len(self.last) + runs * PAGES_A_RUN + len(self.changes) * PAGES_A_CHANGE + rare
         return PAGES_A_COMMIT + leaves + self._bytes // PAGE_BYTES
 
-    def statements(self, sql: Sql) -> list[tuple[str, Any]]:
+    def statements(self, sql: Statements) -> list[tuple[str, Any]]:
         """What stores it, in an order that foreign keys allow; to be executed in one transaction."""
         definitions: list[Any] = []
         for item in self.definitions.items():
@@ -204,7 +202,7 @@ class Plan:
             "wake_runs": [*self._woken],
             "update_runs": changes,
             "upsert_approvals": [value for row in self._approvals.values() for value in row],
-            "upsert_step_cache": self._cached,
+            "upsert_step_cache": [value for key, kept in self._cached.items() for value in (*key, *kept)],
         }
         # A stored key that was no obstacle has expired: the new answer takes its place.
         expired: list[tuple[str, Any]] = [
@@ -242,13 +240,13 @@ def _merge(before: StatusChange, after: StatusChange) -> StatusChange:
     )
 
 
-def ask_last(connection: sqlite3.Connection, sql: Sql, run_ids: set[str]) -> Taken:
+def ask_last(connection: Connection, sql: Statements, run_ids: set[str]) -> Taken:
     """The last seqs of these runs, 0 for none."""
     parameters = {"run_ids": orjson.dumps(sorted(run_ids)).decode()}
     return Taken(last=dict(connection.execute(sql["last_seqs"], parameters).fetchall()))
 
 
-def ask_all(connection: sqlite3.Connection, sql: Sql, units: Sequence[GroupUnit]) -> Taken:
+def ask_all(connection: Connection, sql: Statements, units: Sequence[GroupUnit]) -> Taken:
     """Everything these units could collide with."""
     creates = [unit for unit in units if isinstance(unit, Create)]
     created = {unit.run.id for unit in creates}

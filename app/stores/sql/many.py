@@ -5,14 +5,13 @@ It is the plan of a group commit, executed beside the group: a unit that would b
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
 from app.ports.runs import Definition, IdempotencyRecord, JournalRow, RunRow
 from app.stores.sql.batch import PAGE_BYTES, PAGES_A_RUN, Plan, ask_all
+from app.stores.sql.connections import Connection, Statements
 from app.stores.sql.facts import Facts
-from app.stores.sql.text import Sql
 from app.stores.sql.units import Create
 
 LABELS_A_PAGE: Final = 16
@@ -40,7 +39,7 @@ def pages_of(units: Sequence[Create]) -> int:
     return len(units) * PAGES_A_RUN + labels // LABELS_A_PAGE + payloads // PAGE_BYTES
 
 
-def create_all(connection: sqlite3.Connection, sql: Sql, units: Sequence[Create], keep: float) -> None:
+def create_all(connection: Connection, sql: Statements, units: Sequence[Create], keep: float) -> None:
     """Store every unit within the transaction that is open. Raises `StoreError` for the first refused."""
     plan = Plan(Facts(), ask_all(connection, sql, units), keep=keep)
     plan.add(units)

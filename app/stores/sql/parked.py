@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from app.ports.runs import RunRow
-from app.stores.sql.readers import Readers
+import orjson
+
+from app.ports.runs import RunRow, RunStatus
+from app.stores.sql.connections import Readers, Statements
 from app.stores.sql.rows import run_from
-from app.stores.sql.text import Sql
 from app.stores.sql.writer import Writer
 
 
 class ParkedRuns:
     """A part of `app.ports.runs.RunStore`."""
 
-    def __init__(self, readers: Readers, writer: Writer, sql: Sql) -> None:
+    def __init__(self, readers: Readers, writer: Writer, sql: Statements) -> None:
         self._readers = readers
         self._writer = writer
         self._sql = sql
@@ -33,14 +34,22 @@ class ParkedRuns:
             lambda connection: connection.execute(self._sql["wake_callers"]).rowcount
         )
 
-    async def active_by_concurrency_key(self) -> Mapping[tuple[str, str, str], int]:
-        rows = await self._readers.rows(self._sql["active_by_key"], {})
-        return {(tenant, workflow, key): count for tenant, workflow, key, count in rows}
+    async def active_by_concurrency_key(self) -> Mapping[tuple[str, str, str], Sequence[str]]:
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for tenant, workflow, key, run_id in await self._readers.rows(self._sql["active_by_key"], {}):
+            found.setdefault((tenant, workflow, key), []).append(run_id)
+        return found
 
-    async def oldest_of_key(self, tenant: str, workflow: str, key: str) -> RunRow | None:
-        parameters = {"tenant": tenant, "workflow": workflow, "key": key, "limit": 1}
-        row = await self._readers.row(self._sql["oldest_of_key"], parameters)
-        return None if row is None else run_from(row)
+    async def overtaken(
+        self, tenant: str, workflow: str, key: str, *, keep: int, limit: int
+    ) -> Sequence[RunRow]:
+        parameters = {"tenant": tenant, "workflow": workflow, "key": key, "keep": keep, "limit": limit}
+        return [run_from(row) for row in await self._readers.rows(self._sql["runs_overtaken"], parameters)]
+
+    async def statuses(self, run_ids: Collection[str]) -> Mapping[str, RunStatus]:
+        parameters = {"run_ids": orjson.dumps([*run_ids]).decode()}
+        rows = await self._readers.rows(self._sql["run_statuses"], parameters)
+        return {run_id: status for run_id, status in rows}  # noqa: C416  rows are of no fixed length
 
     async def children(self, tenant: str, run_id: str) -> Sequence[RunRow]:
         rows = await self._readers.rows(self._sql["run_children"], {"tenant": tenant, "run_id": run_id})

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from sqlite3 import Connection
 from typing import Any, Final
 
 import orjson
 
-from app.stores.sql.text import Sql
+from app.stores.sql.connections import Connection, Statements
 
 MAX_ROWS: Final = 4000
 MAX_BYTES: Final = 8 * 1024 * 1024
@@ -44,7 +43,7 @@ class _Budget:
 class Pruner:
     """Keeps the place up to which definitions were looked through; used on the writer's thread only."""
 
-    def __init__(self, sql: Sql) -> None:
+    def __init__(self, sql: Statements) -> None:
         self._sql = sql
         self._looked_through = ""
 

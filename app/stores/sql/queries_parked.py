@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import ClauseElement, bindparam, func, literal_column, or_, select, update
 
-from app.stores.sql.queries import rows_of
+from app.stores.sql.queries import each, rows_of
 from app.stores.sql.tables import (
     FINISHED,
     holds_a_key,
@@ -21,6 +21,7 @@ from app.stores.sql.tables import (
     wakeable,
 )
 
+_wanted = each("run_ids")
 _AT_ONCE: Final[Any] = literal_column("0.0")
 _parked = or_(
     runs.c.status == literal_column("'waiting'"),
@@ -47,18 +48,20 @@ PARKED: Final[dict[str, ClauseElement]] = {
     "wake_callers": update(runs)
     .where(unfinished, _parked, _ended_child.correlate(runs).exists())
     .values(wake_at=_AT_ONCE),
-    "active_by_key": select(runs.c.tenant, runs.c.workflow, runs.c.concurrency_key, func.count())
-    .where(holds_a_key)
-    .group_by(runs.c.tenant, runs.c.workflow, runs.c.concurrency_key),
-    "oldest_of_key": select(*run_columns)
+    "active_by_key": select(runs.c.tenant, runs.c.workflow, runs.c.concurrency_key, runs.c.id)
+    .where(holds_a_key, runs.c.started_at.is_not(None))
+    .order_by(runs.c.started_at, runs.c.id),
+    "runs_overtaken": select(*run_columns)
     .where(
         runs.c.tenant == bindparam("tenant"),
         runs.c.workflow == bindparam("workflow"),
         runs.c.concurrency_key == bindparam("key"),
         holds_a_key,
     )
-    .order_by(runs.c.started_at, runs.c.id)
-    .limit(bindparam("limit")),
+    .order_by(runs.c.created_at.desc(), runs.c.id.desc())
+    .limit(bindparam("limit"))
+    .offset(bindparam("keep")),
+    "run_statuses": select(runs.c.id, runs.c.status).where(runs.c.id.in_(select(_wanted.c.value))),
     "run_children": select(*run_columns)
     .where(literal_column("+runs.tenant") == bindparam("tenant"))
     .where(runs.c.parent_run_id == bindparam("run_id"))

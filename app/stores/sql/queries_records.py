@@ -1,4 +1,4 @@
-"""Statements about approvals and the step cache."""
+"""Statements about approvals, the step cache and index contracts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from sqlalchemy import ClauseElement, Select, Table, bindparam, delete, func, se
 from sqlalchemy.dialects.sqlite import insert as insert_or_replace
 
 from app.stores.sql.queries import each, rows_of
-from app.stores.sql.tables_records import approvals, step_cache
+from app.stores.sql.tables_records import approvals, index_contracts, step_cache
 
 _statuses = each("statuses")
+_of_index = (
+    index_contracts.c.database_name == bindparam("database"),
+    index_contracts.c.index_name == bindparam("index"),
+)
 
 
 def _upsert(table: Table) -> ClauseElement:
@@ -58,6 +62,17 @@ RECORDS: Final[dict[str, ClauseElement]] = {
     "cache_delete": delete(step_cache).where(
         step_cache.c.tenant == bindparam("tenant"), step_cache.c.key == bindparam("key")
     ),
+    "contract_get": select(index_contracts).where(*_of_index),
+    "contract_insert": insert_or_replace(index_contracts)
+    .values(
+        database_name=bindparam("database"),
+        index_name=bindparam("index"),
+        model=bindparam("model"),
+        dimensions=bindparam("dimensions"),
+        metric=bindparam("metric"),
+    )
+    .on_conflict_do_nothing(),
+    "contract_delete": delete(index_contracts).where(*_of_index),
 }
 
 RECORDS_BULK: Final[dict[str, ClauseElement]] = {

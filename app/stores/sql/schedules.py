@@ -1,4 +1,4 @@
-"""Schedules in the SQLite store: rows to and from the port's data classes, and the questions about them.
+"""Schedules in the SQL stores: rows to and from the port's data classes, and the questions about them.
 
 What a user set and how far the firing has come are one JSON text each; what is searched by has a column.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from dataclasses import asdict
-from sqlite3 import Connection
 from typing import Any
 
 import orjson
@@ -23,9 +22,8 @@ from app.ports.schedules import (
     ScheduleRow,
     ScheduleSpec,
 )
-from app.stores.sql.readers import Readers
+from app.stores.sql.connections import Connection, Readers, Statements
 from app.stores.sql.rows import Row
-from app.stores.sql.text import Sql
 from app.stores.sql.views import insert, keep_answer
 from app.stores.sql.writer import Writer
 
@@ -48,10 +46,10 @@ _COLUMNS = (
 )
 
 
-class SqliteSchedules:
+class SqlSchedules:
     """`app.ports.schedules.ScheduleStore`."""
 
-    def __init__(self, readers: Readers, writer: Writer, sql: Sql, *, keep_idempotency: float) -> None:
+    def __init__(self, readers: Readers, writer: Writer, sql: Statements, *, keep_idempotency: float) -> None:
         self._readers = readers
         self._writer = writer
         self._sql = sql

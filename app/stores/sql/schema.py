@@ -13,7 +13,7 @@ from app.stores.sql.faults import outage
 from app.stores.sql.text import Sql
 from app.stores.sql.upgrade import upgrade
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 FIRST_VERSION: Final = 1
 DATABASE_FILE: Final = "orchestrator.db"
 BUSY_MILLISECONDS: Final = 5000

@@ -21,13 +21,12 @@ from app.stores.sql.faults import WRITE_ERRORS, connection_is_stale, outage, uns
 from app.stores.sql.schema import BUSY_MILLISECONDS, connect_writer
 from app.stores.sql.text import Sql
 from app.stores.sql.units import GroupUnit
+from app.stores.sql.writer import SOLO_PAGES
 
 T = TypeVar("T")
 
 CHECKPOINT_PAGES: Final = 4000
 """About 16 MiB of write-ahead log between two checkpoints."""
-SOLO_PAGES: Final = 20
-"""What an action of its own writes at most, as a rule: the probe."""
 CHECKPOINT_WAIT_MILLISECONDS: Final = 50
 """How long a checkpoint waits for readers; one that fails is tried again after as many pages more."""
 
@@ -44,6 +43,8 @@ class WriteSession:
         self._facts = Facts()
         self._connection: sqlite3.Connection | None = None
         self._pages = 0
+        self.unsure = False
+        """Never: a commit to a file was made or was not."""
 
     def commit(self, units: Sequence[GroupUnit]) -> list[StoreError | None]:
         """Store them in one transaction; says for each unit why it was not stored, or None."""

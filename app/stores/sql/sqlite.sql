@@ -35,6 +35,28 @@ CREATE TABLE idempotency (
     PRIMARY KEY (tenant, "key")
 );
 CREATE INDEX idempotency_oldest ON idempotency (created_at);
+CREATE TABLE inbox (
+    id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    at DOUBLE NOT NULL,
+    outcome TEXT,
+    PRIMARY KEY (id)
+)
+ WITHOUT ROWID;
+CREATE INDEX inbox_oldest ON inbox (at);
+CREATE INDEX inbox_unsettled ON inbox (run_id) WHERE outcome IS NULL;
+CREATE INDEX inbox_unsettled_oldest ON inbox (at) WHERE outcome IS NULL;
+CREATE TABLE index_contracts (
+    database_name TEXT NOT NULL,
+    index_name TEXT NOT NULL,
+    model TEXT,
+    dimensions INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    PRIMARY KEY (database_name, index_name)
+)
+ WITHOUT ROWID;
 CREATE TABLE journal (
     run_id TEXT NOT NULL,
     seq INTEGER NOT NULL,
@@ -99,10 +121,10 @@ CREATE TABLE webhook_deliveries (
     PRIMARY KEY (endpoint_id, id)
 )
  WITHOUT ROWID;
-CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_attempt_at, target) WHERE status = 'pending';
 CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX webhook_deliveries_newest ON webhook_deliveries (endpoint_id, created_at);
 CREATE INDEX webhook_deliveries_of_run ON webhook_deliveries (run_id, created_at, endpoint_id);
+CREATE INDEX webhook_deliveries_of_target ON webhook_deliveries (target, next_attempt_at) WHERE status = 'pending';
 CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (endpoint_id, next_attempt_at) WHERE status = 'pending';
 CREATE TABLE webhook_endpoints (
     id TEXT NOT NULL,
@@ -156,10 +178,10 @@ CREATE INDEX runs_due ON runs (wake_at, id) WHERE wake_at IS NOT NULL AND status
 CREATE INDEX runs_finished ON runs (finished_at, id) WHERE status IN ('completed', 'failed', 'cancelled', 'timed_out');
 CREATE INDEX runs_newest ON runs (tenant, created_at, id);
 CREATE INDEX runs_of_definition ON runs (definition_hash);
-CREATE INDEX runs_of_key ON runs (tenant, workflow, concurrency_key, started_at, id) WHERE concurrency_key IS NOT NULL AND status IN ('running', 'waiting', 'paused', 'cancelling');
 CREATE INDEX runs_of_parent ON runs (parent_run_id, created_at, id) WHERE parent_run_id IS NOT NULL;
 CREATE INDEX runs_of_workflow ON runs (tenant, workflow, created_at, id);
 CREATE INDEX runs_queue ON runs (status, priority DESC, created_at, id) WHERE status IN ('pending', 'running', 'waiting', 'paused', 'cancelling');
+CREATE INDEX runs_with_key ON runs (tenant, workflow, concurrency_key, created_at, id) WHERE concurrency_key IS NOT NULL AND status IN ('pending', 'running', 'waiting', 'paused', 'cancelling');
 CREATE TABLE workflows (
     tenant TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -418,12 +440,41 @@ WHERE webhook_deliveries.run_id = :owner AND webhook_deliveries.tenant = :tenant
 -- name: webhook_redeliver
 UPDATE webhook_deliveries SET status='pending', tries=0, round=(webhook_deliveries.round + 1), next_attempt_at=:now, finished_at=NULL WHERE webhook_deliveries.endpoint_id = :this_endpoint AND webhook_deliveries.id = :this_id AND webhook_deliveries.tenant = :tenant;
 
+-- name: webhook_targets
+WITH RECURSIVE hops(target, next_attempt_at) AS
+(SELECT anon_1.target AS target, anon_1.next_attempt_at AS next_attempt_at
+FROM (SELECT webhook_deliveries.target AS target, webhook_deliveries.next_attempt_at AS next_attempt_at
+FROM webhook_deliveries
+WHERE webhook_deliveries.status = 'pending' AND webhook_deliveries.next_attempt_at IS NOT NULL AND webhook_deliveries.target > '' ORDER BY webhook_deliveries.target, webhook_deliveries.next_attempt_at
+ LIMIT 1) AS anon_1 UNION ALL SELECT (SELECT webhook_deliveries.target
+FROM webhook_deliveries
+WHERE webhook_deliveries.status = 'pending' AND webhook_deliveries.next_attempt_at IS NOT NULL AND webhook_deliveries.target > hops.target ORDER BY webhook_deliveries.target, webhook_deliveries.next_attempt_at
+ LIMIT 1) AS anon_2, (SELECT webhook_deliveries.next_attempt_at
+FROM webhook_deliveries
+WHERE webhook_deliveries.status = 'pending' AND webhook_deliveries.next_attempt_at IS NOT NULL AND webhook_deliveries.target > hops.target ORDER BY webhook_deliveries.target, webhook_deliveries.next_attempt_at
+ LIMIT 1) AS anon_3
+FROM hops
+WHERE hops.target IS NOT NULL)
+ SELECT hops.next_attempt_at, hops.target
+FROM hops
+WHERE hops.next_attempt_at <= :now AND (hops.target NOT IN (SELECT excluded.value
+FROM json_each(:exclude) AS excluded));
+
 -- name: webhooks_due
+SELECT webhook_deliveries.next_attempt_at, webhook_deliveries.endpoint_id, webhook_deliveries.id
+FROM webhook_deliveries
+WHERE webhook_deliveries.status = 'pending' AND webhook_deliveries.target = :target AND webhook_deliveries.next_attempt_at <= :now ORDER BY webhook_deliveries.next_attempt_at
+ LIMIT :limit;
+
+-- name: webhook_to_send
 SELECT webhook_deliveries.endpoint_id, webhook_deliveries.id, webhook_deliveries.tenant, webhook_deliveries.target, webhook_deliveries.run_id, webhook_deliveries.seq, webhook_deliveries.event, webhook_deliveries.status, webhook_deliveries.tries, webhook_deliveries.round, webhook_deliveries.attempts, webhook_deliveries.next_attempt_at, webhook_deliveries.created_at, webhook_deliveries.finished_at, webhook_endpoints.id AS id_1, webhook_endpoints.tenant AS tenant_1, webhook_endpoints.run_id AS run_id_1, webhook_endpoints.url, webhook_endpoints.target AS target_1, webhook_endpoints.events, webhook_endpoints.workflow, webhook_endpoints.labels, webhook_endpoints.description, webhook_endpoints.enabled, webhook_endpoints.disabled_reason, webhook_endpoints.include_outputs, webhook_endpoints.secret, webhook_endpoints.old_secret, webhook_endpoints.old_secret_until, webhook_endpoints.revision, webhook_endpoints.created_at AS created_at_1, webhook_endpoints.updated_at, runs.id AS id_2, runs.tenant AS tenant_2, runs.workflow AS workflow_1, runs.version, runs.status AS status_1, runs.definition_hash, runs.priority, runs.labels AS labels_1, runs.created_at AS created_at_2, runs.started_at, runs.finished_at AS finished_at_1, runs.parent_run_id, runs.concurrency_key, runs.wake_at
 FROM webhook_deliveries JOIN webhook_endpoints ON webhook_endpoints.id = webhook_deliveries.endpoint_id LEFT OUTER JOIN runs ON runs.id = webhook_deliveries.run_id AND runs.tenant = webhook_deliveries.tenant
-WHERE webhook_deliveries.status = 'pending' AND webhook_deliveries.next_attempt_at <= :now AND (webhook_deliveries.target NOT IN (SELECT excluded.value
-FROM json_each(:exclude) AS excluded)) AND webhook_endpoints.enabled = 1 ORDER BY webhook_deliveries.next_attempt_at
- LIMIT :limit;
+WHERE webhook_deliveries.endpoint_id = :this_endpoint AND webhook_deliveries.id = :this_id AND webhook_endpoints.enabled = 1;
+
+-- name: webhook_count
+SELECT count(*) AS count_1
+FROM webhook_endpoints
+WHERE webhook_endpoints.tenant = :tenant AND webhook_endpoints.run_id = '';
 
 -- name: webhook_record
 UPDATE webhook_deliveries SET status=:status, tries=:tries, attempts=:attempts, next_attempt_at=(SELECT :next_attempt_at AS anon_1
@@ -462,7 +513,7 @@ INSERT INTO schema_version (version) VALUES (:version);
 UPDATE schema_version SET version=:version;
 
 -- name: probe_create
-INSERT INTO write_probe (id, filler) VALUES (1, zeroblob(1));
+INSERT INTO write_probe (id, filler) VALUES (1, zeroblob(1)) RETURNING id;
 
 -- name: probe
 UPDATE write_probe SET filler=randomblob(65536);
@@ -484,15 +535,21 @@ FROM runs AS child
 WHERE child.parent_run_id = runs.id AND child.status IN ('completed', 'failed', 'cancelled', 'timed_out')));
 
 -- name: active_by_key
-SELECT runs.tenant, runs.workflow, runs.concurrency_key, count(*) AS count_1
+SELECT runs.tenant, runs.workflow, runs.concurrency_key, runs.id
 FROM runs
-WHERE runs.concurrency_key IS NOT NULL AND runs.status IN ('running', 'waiting', 'paused', 'cancelling') GROUP BY runs.tenant, runs.workflow, runs.concurrency_key;
+WHERE runs.concurrency_key IS NOT NULL AND runs.status IN ('pending', 'running', 'waiting', 'paused', 'cancelling') AND runs.started_at IS NOT NULL ORDER BY runs.started_at, runs.id;
 
--- name: oldest_of_key
+-- name: runs_overtaken
 SELECT runs.id, runs.tenant, runs.workflow, runs.version, runs.status, runs.definition_hash, runs.priority, runs.labels, runs.created_at, runs.started_at, runs.finished_at, runs.parent_run_id, runs.concurrency_key
 FROM runs
-WHERE runs.tenant = :tenant AND runs.workflow = :workflow AND runs.concurrency_key = :key AND runs.concurrency_key IS NOT NULL AND runs.status IN ('running', 'waiting', 'paused', 'cancelling') ORDER BY runs.started_at, runs.id
- LIMIT :limit;
+WHERE runs.tenant = :tenant AND runs.workflow = :workflow AND runs.concurrency_key = :key AND runs.concurrency_key IS NOT NULL AND runs.status IN ('pending', 'running', 'waiting', 'paused', 'cancelling') ORDER BY runs.created_at DESC, runs.id DESC
+ LIMIT :limit OFFSET :keep;
+
+-- name: run_statuses
+SELECT runs.id, runs.status
+FROM runs
+WHERE runs.id IN (SELECT run_ids.value
+FROM json_each(:run_ids) AS run_ids);
 
 -- name: run_children
 SELECT runs.id, runs.tenant, runs.workflow, runs.version, runs.status, runs.definition_hash, runs.priority, runs.labels, runs.created_at, runs.started_at, runs.finished_at, runs.parent_run_id, runs.concurrency_key
@@ -590,6 +647,43 @@ WHERE step_cache.expires_at <= :now ORDER BY step_cache.expires_at
 
 -- name: cache_delete
 DELETE FROM step_cache WHERE step_cache.tenant = :tenant AND step_cache."key" = :key;
+
+-- name: contract_get
+SELECT index_contracts.database_name, index_contracts.index_name, index_contracts.model, index_contracts.dimensions, index_contracts.metric
+FROM index_contracts
+WHERE index_contracts.database_name = :database AND index_contracts.index_name = :index;
+
+-- name: contract_insert
+INSERT INTO index_contracts (database_name, index_name, model, dimensions, metric) VALUES (:database, :index, :model, :dimensions, :metric) ON CONFLICT DO NOTHING;
+
+-- name: contract_delete
+DELETE FROM index_contracts WHERE index_contracts.database_name = :database AND index_contracts.index_name = :index;
+
+-- name: control_get
+SELECT inbox.id, inbox.run_id, inbox.type, inbox.payload, inbox.at, inbox.outcome
+FROM inbox
+WHERE inbox.id = :id;
+
+-- name: control_insert
+INSERT INTO inbox (id, run_id, type, payload, at, outcome) VALUES (:id, :run_id, :type, :payload, :at, :outcome);
+
+-- name: controls_unsettled
+SELECT inbox.id, inbox.run_id, inbox.type, inbox.payload, inbox.at, inbox.outcome
+FROM inbox
+WHERE inbox.run_id IN (SELECT run_ids.value
+FROM json_each(:run_ids) AS run_ids) AND inbox.outcome IS NULL;
+
+-- name: controls_neglected
+SELECT inbox.run_id
+FROM inbox
+WHERE inbox.outcome IS NULL AND inbox.at < :before ORDER BY inbox.at
+ LIMIT :limit;
+
+-- name: control_settle
+UPDATE inbox SET outcome=:settled_as WHERE inbox.id = :control_id AND inbox.outcome IS NULL;
+
+-- name: controls_prune
+DELETE FROM inbox WHERE inbox.at < :older_than;
 
 -- name: insert_journal
 WITH new(run_id, seq, type, payload, at) AS

@@ -1,12 +1,10 @@
-"""The step cache of the SQLite store."""
+"""The step cache of the SQL stores."""
 
 from __future__ import annotations
 
-from sqlite3 import Connection
 from typing import Final
 
-from app.stores.sql.readers import Readers
-from app.stores.sql.text import Sql
+from app.stores.sql.connections import Connection, Readers, Statements
 from app.stores.sql.units import Keep
 from app.stores.sql.writer import Writer
 
@@ -18,10 +16,10 @@ PAGE_BYTES: Final = 4096
 FEW_PAGES: Final = 20
 
 
-class SqliteStepCache:
+class SqlStepCache:
     """`app.ports.runs.StepCache`."""
 
-    def __init__(self, readers: Readers, writer: Writer, sql: Sql) -> None:
+    def __init__(self, readers: Readers, writer: Writer, sql: Statements) -> None:
         self._readers = readers
         self._writer = writer
         self._sql = sql

@@ -33,8 +33,6 @@ FINISHED: Final = ("completed", "failed", "cancelled", "timed_out")
 """Every status that is."""
 WAKEABLE: Final = ("waiting", "paused", "cancelling")
 """The statuses in which a run may be parked with a time to be taken up again."""
-BEGUN: Final = ("running", "waiting", "paused", "cancelling")
-"""The statuses in which a run holds its place within its concurrency key."""
 
 metadata = MetaData()
 
@@ -88,7 +86,7 @@ def one_of(status: ColumnElement[str], statuses: tuple[str, ...]) -> ColumnEleme
 unfinished = one_of(runs.c.status, UNFINISHED)
 finished = one_of(runs.c.status, FINISHED)
 wakeable = runs.c.wake_at.is_not(None) & one_of(runs.c.status, WAKEABLE)
-holds_a_key = runs.c.concurrency_key.is_not(None) & one_of(runs.c.status, BEGUN)
+holds_a_key = runs.c.concurrency_key.is_not(None) & unfinished
 has_parent = runs.c.parent_run_id.is_not(None)
 
 Index("runs_newest", runs.c.tenant, runs.c.created_at, runs.c.id)
@@ -106,11 +104,11 @@ Index("runs_of_definition", runs.c.definition_hash)
 Index("runs_finished", runs.c.finished_at, runs.c.id, sqlite_where=finished, postgresql_where=finished)
 Index("runs_due", runs.c.wake_at, runs.c.id, sqlite_where=wakeable, postgresql_where=wakeable)
 Index(
-    "runs_of_key",
+    "runs_with_key",
     runs.c.tenant,
     runs.c.workflow,
     runs.c.concurrency_key,
-    runs.c.started_at,
+    runs.c.created_at,
     runs.c.id,
     sqlite_where=holds_a_key,
     postgresql_where=holds_a_key,
@@ -256,9 +254,9 @@ pending = webhook_deliveries.c.status == literal_column("'pending'")
 ended = webhook_deliveries.c.finished_at.is_not(None)
 
 Index(
-    "webhook_deliveries_due",
-    webhook_deliveries.c.next_attempt_at,
+    "webhook_deliveries_of_target",
     webhook_deliveries.c.target,
+    webhook_deliveries.c.next_attempt_at,
     sqlite_where=pending,
     postgresql_where=pending,
 )
@@ -283,11 +281,13 @@ Index(
     postgresql_where=ended,
 )
 
-schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+schema_version = Table(
+    "schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False)
+)
 
 write_probe = Table(
     "write_probe",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("filler", LargeBinary, nullable=False),
 )

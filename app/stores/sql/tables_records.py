@@ -1,8 +1,8 @@
-"""The tables of approvals and the step cache, and of journals that are being deleted."""
+"""Tables of approvals, the step cache, index contracts, the inbox, and of journals that are being deleted."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Double, Index, LargeBinary, Table, Text
+from sqlalchemy import Column, Double, Index, Integer, LargeBinary, Table, Text
 
 from app.stores.sql.tables import metadata
 
@@ -37,6 +37,35 @@ step_cache = Table(
 )
 
 Index("step_cache_oldest", step_cache.c.expires_at)
+
+index_contracts = Table(
+    "index_contracts",
+    metadata,
+    Column("database_name", Text, primary_key=True),
+    Column("index_name", Text, primary_key=True),
+    Column("model", Text),
+    Column("dimensions", Integer, nullable=False),
+    Column("metric", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("outcome", Text),
+    sqlite_with_rowid=False,
+)
+
+unsettled = inbox.c.outcome.is_(None)
+
+Index("inbox_unsettled", inbox.c.run_id, sqlite_where=unsettled, postgresql_where=unsettled)
+Index("inbox_unsettled_oldest", inbox.c.at, sqlite_where=unsettled, postgresql_where=unsettled)
+Index("inbox_oldest", inbox.c.at)
 
 pruned_journals = Table("pruned_journals", metadata, Column("run_id", Text, primary_key=True))
 """Runs that are gone while a rest of their journal is still to be deleted."""

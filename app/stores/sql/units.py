@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from app.ports.errors import AlreadyExists
 from app.ports.runs import Definition, IdempotencyRecord, JournalRow, RunRow, StatusChange
 from app.ports.webhooks import Endpoint
+from app.stores.sql.connections import Connection
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +46,7 @@ class Keep:
 class Solo:
     """A rare write that gets a transaction of its own; its result is the caller's answer."""
 
-    action: Callable[[sqlite3.Connection], Any]
+    action: Callable[[Connection], Any]
     pages: int
     """About how much the write-ahead log grows by it."""
     deletes: bool

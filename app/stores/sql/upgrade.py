@@ -1,8 +1,8 @@
 """Brings a database of an earlier schema version up to this release's, in place.
 
-Versions only ever add: tables, indexes, and columns that may be empty. So an upgrade is what the schema of
-this release has and the file lacks, whatever version the file is of, and an earlier release that still has
-it open is not disturbed. A change of any other sort needs a step of its own here.
+Versions only ever add tables, and columns that may be empty; indexes come and go. So an upgrade is what the
+schema of this release has and the file lacks, whatever version the file is of, and an earlier release that
+still has it open goes on, if more slowly. A change of any other sort needs a step of its own here.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ def upgrade(connection: sqlite3.Connection, sql: Sql, *, found: int, wanted: int
             else:
                 connection.execute(text)
         # Indexes come last: they may be on columns that were just added.
-        for name, text in _definitions(model, "index"):
-            if name not in known:
-                connection.execute(text)
+        indexes = dict(_definitions(model, "index"))
+        for name in indexes.keys() - known:
+            connection.execute(indexes[name])
+        # One that no statement uses any more would still cost every write.
+        for name in dict(_definitions(connection, "index")).keys() - indexes:
+            connection.execute(f'DROP INDEX "{name}"')
     connection.execute(sql["schema_version_raise"], {"version": wanted})
     log.info("store_upgraded", from_version=found, to_version=wanted)
 

@@ -1,4 +1,4 @@
-"""The views of the SQLite store: the ports' questions as statements for readers and units for the writer."""
+"""The views of the SQL stores: the ports' questions as statements for readers and units for the writer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import builtins
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from sqlite3 import Connection
 from typing import Any, Final
 
 import orjson
@@ -24,10 +23,10 @@ from app.ports.runs import (
 from app.ports.webhooks import Endpoint
 from app.stores.expiry import has_expired
 from app.stores.shape import check_append, check_create, check_create_many
+from app.stores.sql.connections import Connection, Readers, Statements
 from app.stores.sql.many import create_all, pages_of, units_of
 from app.stores.sql.parked import ParkedRuns
 from app.stores.sql.pruning import PRUNE_PAGES, Pruner
-from app.stores.sql.readers import Readers
 from app.stores.sql.rows import (
     Row,
     event_from,
@@ -37,13 +36,12 @@ from app.stores.sql.rows import (
     workflow_from,
     workflow_parameters,
 )
-from app.stores.sql.text import Sql
 from app.stores.sql.units import Append, Create, key_exists
 from app.stores.sql.writer import Writer
 
 UNFINISHED: Final = frozenset({"pending", "running", "waiting", "paused", "cancelling"})
 """The statuses that the partial index of the queue covers."""
-NO_LIMIT: Final = -1
+NO_LIMIT: Final = 2**62
 MAX_REVISION: Final = 2**62
 FIRST_ID: Final = ""
 NEVER: Final = (math.inf, FIRST_ID)
@@ -53,10 +51,10 @@ def _array(items: Any) -> str:
     return orjson.dumps(items).decode()
 
 
-class SqliteJournal:
+class SqlJournal:
     """`app.ports.runs.Journal`."""
 
-    def __init__(self, readers: Readers, writer: Writer, sql: Sql) -> None:
+    def __init__(self, readers: Readers, writer: Writer, sql: Statements) -> None:
         self._readers = readers
         self._writer = writer
         self._read = sql["journal_read"]
@@ -66,15 +64,30 @@ class SqliteJournal:
         if rows:
             await self._writer.store(Append(rows, change))
 
-    async def read(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[JournalRow]:
+    async def read(
+        self, run_id: str, *, after: int = 0, limit: int | None = None, max_bytes: int | None = None
+    ) -> Sequence[JournalRow]:
         parameters = {"run_id": run_id, "after": after, "limit": NO_LIMIT if limit is None else limit}
-        return [event_from(run_id, row) for row in await self._readers.rows(self._read, parameters)]
+        if max_bytes is None:
+            return [event_from(run_id, row) for row in await self._readers.rows(self._read, parameters)]
+        most = max_bytes
+
+        def page(connection: Connection) -> list[JournalRow]:
+            found = connection.execute(self._read, parameters)
+            events: list[JournalRow] = []
+            size = 0
+            while size <= most and (row := found.fetchone()) is not None:
+                events.append(event_from(run_id, row))
+                size += len(events[-1].payload)
+            return events
+
+        return await self._readers.run(page)
 
 
-class SqliteRuns(ParkedRuns):
+class SqlRuns(ParkedRuns):
     """`app.ports.runs.RunStore`."""
 
-    def __init__(self, readers: Readers, writer: Writer, sql: Sql, *, keep_idempotency: float) -> None:
+    def __init__(self, readers: Readers, writer: Writer, sql: Statements, *, keep_idempotency: float) -> None:
         super().__init__(readers, writer, sql)
         self._pruner = Pruner(sql)
         self._keep = keep_idempotency
@@ -185,10 +198,10 @@ class SqliteRuns(ParkedRuns):
         return self._sql[indexed if status in UNFINISHED else general]
 
 
-class SqliteWorkflows:
+class SqlWorkflows:
     """`app.ports.runs.WorkflowStore`."""
 
-    def __init__(self, readers: Readers, writer: Writer, sql: Sql, *, keep_idempotency: float) -> None:
+    def __init__(self, readers: Readers, writer: Writer, sql: Statements, *, keep_idempotency: float) -> None:
         self._readers = readers
         self._writer = writer
         self._sql = sql
@@ -248,14 +261,14 @@ class SqliteWorkflows:
         )
 
 
-class SqliteIdempotency:
+class SqlIdempotency:
     """`app.ports.runs.IdempotencyStore`."""
 
     def __init__(
         self,
         readers: Readers,
         writer: Writer,
-        sql: Sql,
+        sql: Statements,
         *,
         keep_idempotency: float,
         now: Callable[[], float],
@@ -283,13 +296,13 @@ class SqliteIdempotency:
         )
 
 
-def insert(connection: Connection, sql: Sql, name: str, parameters: Row) -> None:
+def insert(connection: Connection, sql: Statements, name: str, parameters: Row) -> None:
     """Insert one row."""
     for text, values in sql.bulk[name].statements([*parameters]):
         connection.execute(text, values)
 
 
-def keep_answer(connection: Connection, sql: Sql, record: IdempotencyRecord, keep: float) -> None:
+def keep_answer(connection: Connection, sql: Statements, record: IdempotencyRecord, keep: float) -> None:
     """Store an answer, in place of one that has expired. Raises `AlreadyExists`."""
     key = {"tenant": record.tenant, "key": record.key}
     found = connection.execute(sql["idempotency_find"], key).fetchone()

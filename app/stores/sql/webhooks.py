@@ -1,13 +1,14 @@
-"""Webhooks in the SQLite store.
+"""Webhooks in the SQL stores.
 
 Deliveries of runs are owed by the group commit itself (`webhook_owe`); here is everything else.
 """
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Sequence
-from sqlite3 import Connection
+from heapq import nsmallest
 from typing import Any, Final
 
 import orjson
@@ -15,8 +16,8 @@ import orjson
 from app.ports.errors import AlreadyExists
 from app.ports.runs import IdempotencyRecord
 from app.ports.webhooks import Delivery, DeliveryOutcome, DueDelivery, Endpoint
-from app.stores.sql.readers import Readers
-from app.stores.sql.text import Sql
+from app.stores.sql.connections import Connection, Readers, Statements
+from app.stores.sql.rows import Row
 from app.stores.sql.views import insert, keep_answer
 from app.stores.sql.webhook_rows import (
     attempts_text,
@@ -32,10 +33,10 @@ from app.stores.sql.writer import Writer
 NEWEST: Final = (math.inf, "", "")
 
 
-class SqliteWebhooks:
+class SqlWebhooks:
     """`app.ports.webhooks.WebhookStore`."""
 
-    def __init__(self, readers: Readers, writer: Writer, sql: Sql, *, keep_idempotency: float) -> None:
+    def __init__(self, readers: Readers, writer: Writer, sql: Statements, *, keep_idempotency: float) -> None:
         self._readers = readers
         self._writer = writer
         self._sql = sql
@@ -43,17 +44,24 @@ class SqliteWebhooks:
 
     # --- endpoints ------------------------------------------------------------------------------------
 
-    async def create(self, endpoint: Endpoint, idempotency: IdempotencyRecord | None = None) -> None:
+    async def create(
+        self, endpoint: Endpoint, idempotency: IdempotencyRecord | None = None, *, most: int | None = None
+    ) -> bool:
         row = endpoint_row(endpoint)
         key = {"this_id": endpoint.id, "this_tenant": endpoint.tenant}
 
-        def store(connection: Connection) -> None:
+        def store(connection: Connection) -> bool:
+            if most is not None:
+                of_tenant = {"tenant": endpoint.tenant}
+                if connection.execute(self._sql["webhook_count"], of_tenant).fetchone()[0] >= most:
+                    return False
             self._keep_answer(connection, idempotency)
             if connection.execute(self._sql["webhook_get"], key).fetchone():
                 raise AlreadyExists(f"webhook {endpoint.id!r} exists already: give a new one a new id")
             insert(connection, self._sql, "insert_webhook_endpoints", row)
+            return True
 
-        await self._writer.run(store)
+        return await self._writer.run(store)
 
     async def get(self, tenant: str, endpoint_id: str) -> Endpoint | None:
         key = {"this_id": endpoint_id, "this_tenant": tenant}
@@ -155,11 +163,25 @@ class SqliteWebhooks:
         return await self._writer.run(store)
 
     async def due(
-        self, now: float, *, limit: int, exclude: frozenset[str] = frozenset()
+        self, now: float, *, limit: int, per_target: int, exclude: frozenset[str] = frozenset()
     ) -> Sequence[DueDelivery]:
-        without = orjson.dumps(sorted(exclude)).decode()
-        parameters = {"now": now, "limit": limit, "exclude": without}
-        return [due_from(row) for row in await self._readers.rows(self._sql["webhooks_due"], parameters)]
+        others = {"now": now, "exclude": orjson.dumps(sorted(exclude)).decode()}
+        waiting, one = self._sql["webhooks_due"], self._sql["webhook_to_send"]
+
+        def query(connection: Connection) -> builtins.list[Row]:
+            connection.execute("BEGIN")
+            found: builtins.list[tuple[int, float, str, str]] = []
+            targets = connection.execute(self._sql["webhook_targets"], others).fetchall()
+            for _, target in nsmallest(limit, targets):
+                first = {"now": now, "target": target, "limit": per_target}
+                rows = connection.execute(waiting, first).fetchall()
+                found += [(rank, *row) for rank, row in enumerate(rows)]
+            keys = [{"this_endpoint": owner, "this_id": name} for *_, owner, name in sorted(found)[:limit]]
+            sendable = [connection.execute(one, key).fetchone() for key in keys]
+            connection.commit()
+            return [row for row in sendable if row is not None]
+
+        return [due_from(row) for row in await self._readers.run(query)]
 
     async def record(self, outcomes: Sequence[DeliveryOutcome], *, now: float) -> None:
         rows = [_outcome(outcome.delivery) for outcome in outcomes]

@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from sqlite3 import Connection
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import structlog
 
 from app.ports.errors import StoreError, StoreUnavailable
-from app.stores.sql.session import SOLO_PAGES, WriteSession
+from app.stores.sql.connections import Connection
 from app.stores.sql.units import GroupUnit, Solo, Unit
 
 T = TypeVar("T")
@@ -26,6 +25,8 @@ Future = asyncio.Future[Any]
 Entry = tuple[Unit, Future]
 Outcome = tuple[Future, Any]
 
+SOLO_PAGES: Final = 20
+"""What an action of its own writes at most, as a rule: the probe."""
 MAX_BATCH: Final = 2048
 """Units in one hand-over, so that nobody waits for an endless transaction."""
 
@@ -37,6 +38,31 @@ class CommitObserver(Protocol):
 
     def committed(self, batch_size: int, seconds: float) -> None:
         """`batch_size` units went out together and took this long, fsync included."""
+        ...
+
+
+class WriteSession(Protocol):
+    """The one connection that writes. Used by one thread at a time."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether it cannot tell at the moment what became of a batch: nothing is to be added to the wait."""
+        ...
+
+    def commit(self, units: Sequence[GroupUnit], /) -> Sequence[StoreError | None]:
+        """Store them in one transaction; says for each unit why it was not stored, or None."""
+        ...
+
+    def run(self, action: Callable[[Connection], Any], /, *, pages: int, deletes: bool) -> Any:
+        """Execute an action in a transaction of its own. Raises `StoreError`; then nothing was stored."""
+        ...
+
+    def checkpoint_if_due(self) -> None:
+        """Do what is due between two batches."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection."""
         ...
 
 
@@ -97,6 +123,8 @@ class Writer:
     def _submit(self, unit: Unit) -> Future:
         if not self._open or self._loop is None:
             raise StoreUnavailable("the store is closed: open it, or submit to a process that runs")
+        if self._session.unsure:
+            raise StoreUnavailable("the database went away in the middle of a commit: try again later")
         future: Future = self._loop.create_future()
         self._gathered.append((unit, future))
         if len(self._gathered) == 1 and not self._in_hand:
