@@ -1,0 +1,130 @@
+"""What people ask of a run that some worker owns: written into the inbox, answered by what became of it.
+
+The worker that has the run in hand looks into the inbox several times a second; a run that nobody has in
+hand is woken. The asker learns the outcome from the inbox, so it does not matter which worker settled it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import uuid_utils
+
+from app.core import events as e
+from app.core.state import StepStatus
+from app.engines.codec import encode
+from app.engines.engine import CancelPending, CancelReceipt, NotPossible, RunEnded, receipt_of
+from app.engines.recovery import RunLoader, StoredRun
+from app.engines.temporal.controls import ORDER
+from app.ports.clock import Clock
+from app.ports.inbox import ControlRow, Inbox
+from app.ports.runs import TERMINAL_STATUSES, RunStore
+
+LOOK_SECONDS: Final = 0.02
+"""First pause between two looks for the outcome; it doubles."""
+LONGEST_LOOK: Final = 0.2
+
+Wake = Callable[[StoredRun], None]
+"""Have whoever may own a run look into the inbox."""
+
+
+class Asking:
+    """For all runs of a process that executes none itself."""
+
+    def __init__(
+        self, *, inbox: Inbox, runs: RunStore, loader: RunLoader, clock: Clock, wake: Wake, patience: float
+    ) -> None:
+        self._inbox = inbox
+        self._runs = runs
+        self._loader = loader
+        self._clock = clock
+        self._wake = wake
+        self._patience = patience
+
+    async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
+        """End a run early."""
+        stored = await self._under_way(run_id)
+        event = e.CancelRequested(reason=reason, at=self._clock.now())
+        if not await self._asked(stored, event, {}):
+            raise _ended(run_id)
+        return receipt_of(stored.history)
+
+    async def pause(self, run_id: str, *, reason: str | None) -> None:
+        """Start nothing further of it."""
+        stored = await self._under_way(run_id)
+        event = e.RunPaused(reason=reason, at=self._clock.now())
+        if not await self._asked(stored, event, {}):
+            raise await self._refusal(run_id, lambda _: "is paused already")
+
+    async def resume(self, run_id: str, *, budget: Mapping[str, Any] | None = None) -> None:
+        """Go on with it."""
+        stored = await self._under_way(run_id)
+        data = {"budget": dict(budget)} if budget else {}
+        if not await self._asked(stored, e.RunResumed(at=self._clock.now()), data):
+            raise await self._refusal(run_id, lambda _: "is not paused")
+
+    async def answer(self, run_id: str, path: str, *, action: str, data: Any, by: str | None) -> None:
+        """Answer an approval."""
+        stored = await self._under_way(run_id)
+        event = e.ApprovalAnswered(path=path, action=action, by=by, at=self._clock.now())
+        if await self._asked(stored, event, {"outputs": {"action": action, "data": data, "by": by}}):
+            return
+
+        def because(found: StoredRun) -> str:
+            step = found.history.state.steps.get(path)
+            waits = step is not None and step.status is StepStatus.WAITING
+            return "waits for something else" if waits else "no longer waits for this answer"
+
+        raise await self._refusal(run_id, because)
+
+    async def _under_way(self, run_id: str) -> StoredRun:
+        stored = await self._loader.load(run_id)
+        if stored is None or stored.history.state.terminal:
+            raise _ended(run_id)
+        return stored
+
+    async def _asked(self, stored: StoredRun, event: e.Event, data: Mapping[str, Any]) -> bool:
+        """Whether the event is in the journal; False if it could not happen any more."""
+        run_id = stored.identity.run_id
+        control_id = str(uuid_utils.uuid7())
+        row = encode(run_id, 0, event, {**data, ORDER: control_id})
+        control = ControlRow(id=control_id, run_id=run_id, type=row.type, payload=row.payload, at=row.at)
+        await self._inbox.put(control)
+        self._wake(stored)
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._outcome(control_id, lambda: self._has_ended(run_id))
+        except TimeoutError:
+            raise CancelPending(
+                f"the request about run {run_id!r} is kept, and no worker has taken it up yet; "
+                "it takes effect when one does, look at the run then"
+            ) from None
+
+    async def _outcome(self, control_id: str, ended: Callable[[], Awaitable[bool]]) -> bool:
+        pause = LOOK_SECONDS
+        while True:
+            known = await self._inbox.get(control_id)
+            if known is not None and known.outcome is not None:
+                return known.outcome == "stored"
+            if pause >= LONGEST_LOOK and await ended():
+                # Nobody settles what comes after the end; but it may have been what ended the run.
+                known = await self._inbox.get(control_id)
+                return known is not None and known.outcome == "stored"
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_LOOK, pause * 2)
+
+    async def _has_ended(self, run_id: str) -> bool:
+        status = (await self._runs.statuses([run_id])).get(run_id)
+        return status is None or status in TERMINAL_STATUSES
+
+    async def _refusal(self, run_id: str, because: Callable[[StoredRun], str]) -> Exception:
+        stored = await self._loader.load(run_id)
+        if stored is None or stored.history.state.terminal:
+            return _ended(run_id)
+        return NotPossible(f"run {run_id!r} {because(stored)}")
+
+
+def _ended(run_id: str) -> RunEnded:
+    return RunEnded(f"run {run_id!r} has ended or is ending; there is nothing to control")

@@ -1,0 +1,149 @@
+"""One worker process: executes runs that Temporal places here, until it is told to stop.
+
+On a stop it takes nothing new, lets runs go on for a while, then lets go of the rest: their attempts are
+aborted, and the next owner goes on from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import (
+    PollerBehaviorSimpleMaximum,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerDeploymentConfig,
+)
+
+from app.engines.runner import RunnerTools
+from app.engines.temporal.activities import RunActivities
+from app.engines.temporal.client import TemporalClient
+from app.engines.temporal.controls import Controls
+from app.engines.temporal.engine import TemporalEngine
+from app.engines.temporal.outbox import NotPlaced
+from app.engines.temporal.pulse import Pulse
+from app.engines.temporal.workflow import RunWorkflow
+from app.ports.runs import Store
+
+log = structlog.get_logger(__name__)
+
+STICKY_SECONDS: Final = 2.0
+"""How long a workflow task waits for the worker that had the last one; then any other takes it."""
+ACTIVITY_POLLS: Final = 1
+"""Each poll of a frozen process may be given a run that nobody executes until the next heartbeat time-out."""
+PULSES: Final = 2
+"""Heartbeat time-outs after a standstill within which every task is asked for before it is begun."""
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """What one worker takes on."""
+
+    task_queue: str
+    max_runs: int
+    grace_seconds: float
+    deployment: str | None = None
+    """Name of a versioned deployment; `build_id` is the version."""
+    build_id: str | None = None
+
+
+class RunWorker:
+    """`run` until `stop` is set."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        tools: RunnerTools,
+        engine: TemporalEngine,
+        client: TemporalClient,
+        config: WorkerConfig,
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._controls = Controls(store.inbox, store.journal)
+        engine.heard = self._controls.look
+        self._pulse = Pulse(PULSES * client.heartbeat_seconds)
+        self._activities = RunActivities(
+            store=store,
+            loader=engine.loader,
+            tools=tools,
+            controls=self._controls,
+            pulse=self._pulse,
+            is_ours=client.owns,
+            identity=client.identity,
+            ended=engine.ended,
+            gave_up=engine.gave_up,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take runs until `stop` is set, then drain. Raises `PermanentError` where it can never work."""
+        worker = await self._connected(stop)
+        if worker is None:
+            return
+        self._pulse.start()
+        self._controls.start()
+        running = asyncio.create_task(worker.run(), name="temporal-worker")
+        stopping = asyncio.create_task(stop.wait())
+        log.info("worker.ready", task_queue=self._config.task_queue, identity=self._client.identity)
+        try:
+            await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                log.info("worker.draining", seconds=self._config.grace_seconds)
+                await worker.shutdown()
+            await running
+        finally:
+            stopping.cancel()
+            await self._controls.stop()
+            await self._pulse.stop()
+
+    async def _connected(self, stop: asyncio.Event) -> Worker | None:
+        """A worker, as soon as Temporal answers; None if this process is told to stop before."""
+        pause = FIRST_PAUSE
+        while not stop.is_set():
+            try:
+                await self._client.check()
+                return await self._worker()
+            except NotPlaced as error:
+                log.warning("temporal.away", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await stop.wait()
+            pause = min(LONGEST_PAUSE, pause * 2)
+        return None
+
+    async def _worker(self) -> Worker:
+        config = self._config
+        return Worker(
+            await self._client.connection(),
+            task_queue=config.task_queue,
+            workflows=[RunWorkflow],
+            activities=[self._activities.execute_run],
+            # The sandbox costs a third of a worker's CPU; replays of recorded histories are under it instead.
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            identity=self._client.identity,
+            max_concurrent_activities=config.max_runs,
+            activity_task_poller_behavior=PollerBehaviorSimpleMaximum(ACTIVITY_POLLS),
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
+            graceful_shutdown_timeout=timedelta(seconds=config.grace_seconds),
+            deployment_config=_deployment(config),
+        )
+
+
+def _deployment(config: WorkerConfig) -> WorkerDeploymentConfig | None:
+    if config.deployment is None or config.build_id is None:
+        return None
+    version = WorkerDeploymentVersion(deployment_name=config.deployment, build_id=config.build_id)
+    return WorkerDeploymentConfig(
+        version=version,
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
+    )
