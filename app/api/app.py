@@ -24,6 +24,7 @@ from app.api.v1.deliveries import deliveries_router
 from app.api.v1.event_responses import StreamLimits
 from app.api.v1.fixtures import fixtures_router
 from app.api.v1.plans import plans_router
+from app.api.v1.providers import providers_router
 from app.api.v1.run_control import run_control_router
 from app.api.v1.run_events import run_events_router
 from app.api.v1.run_reading import run_reading_router
@@ -107,6 +108,7 @@ def _routers() -> Iterable[APIRouter]:
         schedules_router(),
         webhooks_router(),
         deliveries_router(),
+        providers_router(),
         health_router(),
     )
 

@@ -15,6 +15,7 @@ from app.engines.account import Accounting
 from app.engines.engine import Engine
 from app.ports.clock import Clock
 from app.ports.prices import Prices
+from app.ports.provider_status import ProviderStatuses
 from app.ports.runs import Store
 from app.security.redaction import Redactor
 from app.services.approvals import ApprovalService
@@ -26,6 +27,7 @@ from app.services.fixtures import FixtureService
 from app.services.idempotency import Idempotency
 from app.services.pauses import PauseService
 from app.services.plans import PlanService
+from app.services.providers import ProviderService
 from app.services.reruns import RerunService
 from app.services.run_reading import RunReadingService
 from app.services.runs import RunService
@@ -50,6 +52,7 @@ class Parts:
     prices: Prices
     accounting: Accounting
     configured: Configured
+    providers: ProviderStatuses
     webhook_rules: WebhookRules
     redactor: Redactor
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,6 +101,7 @@ class UseCases:
             schedules=self._schedules(),
             webhooks=self._webhooks(),
             deliveries=DeliveryLog(store),
+            providers=ProviderService(parts.providers, parts.configured),
             probes=probes,
             closing=parts.closing,
         )

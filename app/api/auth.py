@@ -37,3 +37,4 @@ CanReadSchedules = Annotated[Principal, Depends(Requires(Permission.READ_SCHEDUL
 CanWriteSchedules = Annotated[Principal, Depends(Requires(Permission.WRITE_SCHEDULES))]
 CanReadWebhooks = Annotated[Principal, Depends(Requires(Permission.READ_WEBHOOKS))]
 CanWriteWebhooks = Annotated[Principal, Depends(Requires(Permission.WRITE_WEBHOOKS))]
+CanReadProviders = Annotated[Principal, Depends(Requires(Permission.READ_PROVIDERS))]

@@ -167,14 +167,15 @@ def _has_body(request: Request) -> bool:
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
-def malformed(problem: Problem) -> Refusal:
+def malformed(problem: Problem, *further: Problem) -> Refusal:
     """The refusal of JSON that has no or more than one meaning."""
+    more = f", and {len(further)} more; each is listed under errors" if further else ""
     return Refusal(
         status=400,
         code="malformed_body",
         title="The body is not acceptable JSON",
-        detail=f"the body cannot be read: {problem.detail}",
-        errors=[problem],
+        detail=f"the body cannot be read: {problem.detail}{more}",
+        errors=[problem, *further],
     )
 
 

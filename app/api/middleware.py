@@ -9,8 +9,10 @@ What does not belong here: routes, permissions, metrics.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -31,6 +33,9 @@ SECURITY_HEADERS: Final = (
     (b"cache-control", b"no-store"),
 )
 """Sent with every response; one that sets a header of these itself keeps its own."""
+DISCARDED_BYTES: Final = 32 * 1024 * 1024
+DISCARDING_SECONDS: Final = 1.0
+"""How much of a refused body is read and thrown away, at most."""
 
 
 class Identified:
@@ -113,7 +118,11 @@ class Admitted:
 
 
 class Bounded:
-    """Refuses request bodies beyond a size (413) and encoded ones (415) before they are read."""
+    """Refuses request bodies beyond a size (413) and encoded ones (415) before they are read.
+
+    What a caller goes on to send is thrown away for a moment before the answer ends: a connection that is
+    closed while it still writes loses the answer, and most clients read only after the last byte.
+    """
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self.app = app
@@ -125,8 +134,13 @@ class Bounded:
             return self.app(scope, receive, send)
         refusal = self._refusal(scope)
         if refusal is not None:
-            return problem_response(refusal, scope)(scope, receive, send)
+            answer = problem_response(refusal, scope)
+            if _header(scope, b"expect") is not None:
+                return answer(scope, receive, send)  # the caller has not begun to send
+            return answer(scope, receive, _ending_late(receive, send))
         received = 0
+        if _header(scope, b"transfer-encoding") is not None:
+            send = _ending_late(receive, send, where=lambda: received > self._max)
 
         async def receive_bounded() -> Message:
             nonlocal received
@@ -157,6 +171,29 @@ class Bounded:
             title="The body is too large",
             detail=f"bodies may have at most {self._max:,} bytes; send less",
         )
+
+
+def _ending_late(receive: Receive, send: Send, *, where: Callable[[], bool] = lambda: True) -> Send:
+    """A `send` that has the whole answer out, and then reads on for a moment before it ends it."""
+
+    def send_and_read(message: Message) -> Awaitable[None]:
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        return _end(message, receive, send) if last and where() else send(message)
+
+    return send_and_read
+
+
+async def _end(message: Message, receive: Receive, send: Send) -> None:
+    await send({**message, "more_body": True})
+    left = DISCARDED_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARDING_SECONDS):
+            while left > 0:
+                part = await receive()
+                if part["type"] != "http.request" or not part.get("more_body", False):
+                    break
+                left -= len(part.get("body", b""))
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -27,6 +27,7 @@ TAGS: Final = [
     {"name": "approvals", "description": "Questions that runs wait for people to answer"},
     {"name": "schedules", "description": "Workflows that run by the clock"},
     {"name": "webhooks", "description": "Who is told of what happens to runs (Standard Webhooks)"},
+    {"name": "providers", "description": "Vendors of models and vector databases, as they are configured"},
     {"name": "health", "description": "Probes and metrics"},
 ]
 RUN_WORKFLOW: Final = "/v1/workflows/{name}/runs"

@@ -16,6 +16,7 @@ from app.services.bulk import BulkService
 from app.services.fixtures import FixtureService
 from app.services.pauses import PauseService
 from app.services.plans import PlanService
+from app.services.providers import ProviderService
 from app.services.reruns import RerunService
 from app.services.run_reading import RunReadingService
 from app.services.runs import RunService
@@ -70,6 +71,7 @@ class ApiServices:
     schedules: ScheduleService
     webhooks: WebhookService
     deliveries: DeliveryLog
+    providers: ProviderService
     probes: Probes
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

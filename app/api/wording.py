@@ -50,7 +50,9 @@ _REQUEST: Final = Wording(
     shapes={
         "string_type": ("text", 'write "…"'),
         "int_type": ("a whole number", "write a number without quotes and fraction"),
+        "int_from_float": ("a whole number", "write it without a fraction"),
         "float_type": ("a number", "write a number without quotes"),
+        "finite_number": ("a finite number", "write a number without quotes"),
         "bool_type": ("true or false", "write true or false without quotes"),
         "list_type": ("a list", "write […]"),
         "dict_type": ("an object", "write {…}"),

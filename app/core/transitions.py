@@ -161,7 +161,8 @@ def _run_problem(state: RunState, event: e.Event) -> str | None:  # noqa: PLR091
             return "it is not at rest"
         case e.RunWoken() if not state.parked:
             return "it is not parked"
-        case e.RunTimeoutReached() if state.stage != "main" or state.finishing:
+        case e.RunTimeoutReached() if state.stage != "main":
+            # After its last step, with no stage to follow, it is told by journals of the first version.
             return "its own steps have ended"
         case e.CancelRequested() if state.phase is P.ENDING and (state.root.stopping or state.finishing):
             return "it is ending already"

@@ -27,7 +27,7 @@ from app.engines.budget import (
 from app.engines.history import RESERVED, History
 from app.ports.errors import PermanentError
 from app.ports.models import Usage
-from app.ports.prices import Price, Prices
+from app.ports.prices import Price, Prices, picodollars
 from app.steps.bounds import CallBound
 from app.steps.kind import StepKind
 
@@ -141,15 +141,23 @@ class Account:
         return self.settle(reservation, _used_by(reservation, calls))
 
     def charge_failed(
-        self, reservation: Reservation, error_class: str, billing: Mapping[str, Any] | None
+        self,
+        reservation: Reservation,
+        error_class: str,
+        billing: Mapping[str, Any] | None,
+        *,
+        unsent: bool = False,
     ) -> Amount:
-        """Settle an attempt that failed: in full, unless it is known that it used less."""
+        """Settle an attempt that failed: in full, unless it is known that it used less.
+
+        `unsent`: it made no call.
+        """
         if reservation.charged is not None:
             return reservation.charged
         if billing is not None:
             return self.charge(reservation, billing)
         single = all(bound.calls == 1 for bound in reservation.bounds)
-        unbilled = single and error_class in UNBILLED
+        unbilled = unsent or (single and error_class in UNBILLED)
         return self.settle(reservation, Amount() if unbilled else reservation.amount)
 
     def settle(self, reservation: Reservation, charged: Amount) -> Amount:
@@ -270,10 +278,10 @@ class Charge:
         if self._account is not None and self._reservation is not None:
             self._account.charge(self._reservation, billing)
 
-    def failed(self, error_class: str, billing: Mapping[str, Any] | None) -> None:
+    def failed(self, error_class: str, billing: Mapping[str, Any] | None, *, unsent: bool = False) -> None:
         """It failed; `billing` says what was used all the same, where that is known."""
         if self._account is not None and self._reservation is not None:
-            self._account.charge_failed(self._reservation, error_class, billing)
+            self._account.charge_failed(self._reservation, error_class, billing, unsent=unsent)
 
     def keep(self) -> None:
         """It was aborted: what it may have used stays charged."""
@@ -313,8 +321,11 @@ def _used(bound: CallBound, price: Price | None, said: Mapping[str, Any]) -> Amo
         output_tokens=_or(said.get("output_tokens"), written),
         cached_tokens=said.get("cached_tokens"),
     )
-    cost = 0 if price is None else price.cost(usage) or 0
-    return Amount((usage.input_tokens or 0) + (usage.output_tokens or 0), cost)
+    tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    told = said.get("cost_usd")
+    if told is not None:
+        return Amount(tokens, picodollars(told))
+    return Amount(tokens, 0 if price is None else price.cost(usage) or 0)
 
 
 def _used_by(reservation: Reservation, calls: Sequence[Mapping[str, Any]]) -> Amount:

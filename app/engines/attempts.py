@@ -22,6 +22,7 @@ from app.core import events as e
 from app.dsl.compiled import CompiledStep
 from app.engines.account import PAUSE_REASON, UNBILLED, UNCHARGED, Account, Charge, Deferred
 from app.engines.brought import Asked, Brought, Call, OutcomeCache
+from app.engines.embedding import embedding_model
 from app.engines.facts import Fact
 from app.engines.identity import RunIdentity
 from app.engines.reuse import EarlierRun
@@ -94,12 +95,14 @@ class Attempts:
         step, path, attempt = this.step, this.path, this.attempt
         charge = UNCHARGED if this.account is None else Charge(this.account, path, attempt)
         billed: Mapping[str, Any] | None = None
+        unsent = False
         try:
             rendered = await self._renderer.render(step.config, names)
             kind = cast("StepKind", step.kind)  # the core starts no attempts of control steps
             config = kind.config_model.model_validate(rendered, context=RENDERED)
             content = content_hash(step.type, rendered)
-            context = self._context(run, this, emit)
+            made_by = await embedding_model(self._renderer, step, names)
+            context = self._context(run, this, emit, made_by)
             if step.cache is None and this.earlier is None:
                 brought = await self._call(kind, config, context, charge)
             else:
@@ -111,8 +114,7 @@ class Attempts:
             return self._deferred(this, str(error))
         except (CallError, TemplateFailed, ValidationError) as error:
             failure = as_failure(error)
-            if isinstance(error, CallError) and error.billed is not None:
-                billed = billing(error.billed, self._prices)
+            billed, unsent = self._billed(error)
         except Exception as error:
             # a bug in an adapter fails its step, not the runner and its other steps
             log.exception("step.crashed", run_id=run.run_id, step=path, attempt=attempt)
@@ -123,10 +125,19 @@ class Attempts:
         except asyncio.CancelledError:
             charge.keep()
             raise
-        charge.failed(failure.error_class, billed)
+        charge.failed(failure.error_class, billed, unsent=unsent)
         data = {**charge.data, **({} if billed is None else {"billing": billed})}
         event = e.AttemptFailed(path=path, attempt=attempt, failure=failure, at=self._clock.now())
         return [Fact(event=event, data=data or None)]
+
+    def _billed(self, error: Exception) -> tuple[Mapping[str, Any] | None, bool]:
+        """What a failed attempt was billed, as far as that is known, and whether it surely was nothing."""
+        if not isinstance(error, CallError):
+            return None, False
+        if error.billed is None:
+            return None, error.unsent
+        billed = billing(error.billed, self._prices)
+        return billed, billed is None
 
     async def _call(self, kind: StepKind, config: Any, context: StepContext, charge: Charge) -> Brought:
         if charge is not UNCHARGED:
@@ -144,7 +155,7 @@ class Attempts:
         fresh = earlier is not None and earlier.must_run(key)
         return await self._cache.outcome(asked, call, fresh=fresh)
 
-    def _context(self, run: RunIdentity, this: Try, emit: Emit) -> StepContext:
+    def _context(self, run: RunIdentity, this: Try, emit: Emit, made_by: str | None) -> StepContext:
         call = CallContext(
             run_id=run.run_id,
             path=this.path,
@@ -161,6 +172,7 @@ class Attempts:
             tenant=run.tenant,
             labels=run.labels,
             max_tokens=None if this.account is None else this.account.max_tokens,
+            embedding_model=made_by,
         )
 
     def _deferred(self, this: Try, detail: str) -> list[Fact]:
@@ -234,7 +246,11 @@ def billing(outcome: StepOutcome, prices: Prices) -> Mapping[str, Any] | None:
         return None
     if not outcome.calls:
         return _bill(outcome.provider, outcome.asked_model, outcome.model, outcome.usage, prices)
-    calls = [_call_bill(call, prices) for call in outcome.calls if call.error_class not in UNBILLED]
+    calls = [
+        _call_bill(call, prices)
+        for call in outcome.calls
+        if call.error_class not in UNBILLED and not call.unsent
+    ]
     if not calls:
         return None
     answered = [call.usage for call in outcome.calls if call.usage is not None]

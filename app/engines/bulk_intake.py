@@ -33,7 +33,7 @@ LIMIT_RETRY_SECONDS: Final = 5
 
 
 class BulkIntake:
-    """Of one engine. `displace` is told of a run whose coming ends the oldest one of its key."""
+    """Of one engine. `displace` is told of the last run of each key that takes the place of others."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class BulkIntake:
         backlog: Backlog,
         concurrency: ConcurrencyBook,
         max_pending: int,
-        displace: Callable[[RunRow], None],
+        displace: Callable[[RunRow, ConcurrencyRule], None],
     ) -> None:
         self._runs = runs
         self._decisions = decisions
@@ -70,10 +70,7 @@ class BulkIntake:
     async def _limited(
         self, submissions: Sequence[Submission], rule: ConcurrencyRule
     ) -> Sequence[Submission]:
-        """The submissions with their concurrency keys.
-
-        Under `cancel_oldest` they all together take the place of one run a key.
-        """
+        """The submissions with their concurrency keys. Raises `LimitReached` where the rule says so."""
         pace = Pace()
         keyed = []
         for position, submission in enumerate(submissions):
@@ -85,20 +82,28 @@ class BulkIntake:
                 ) from error
             keyed.append(replace(submission, run=replace(submission.run, concurrency_key=value)))
             await pace.keep()
-        counts = Counter(key_of(one.run) for one in keyed)
-        first = {key_of(one.run): one.run for one in reversed(keyed)}
-        for key, run in first.items():
-            under_way = self._concurrency.active(key)
-            if rule.on_limit == "reject" and under_way + counts[key] > rule.limit:
+        if rule.on_limit == "reject":
+            for run, count in self._last_of_keys(keyed, rule):
+                under_way = self._concurrency.active(key_of(run))
                 raise LimitReached(
                     f"at most {rule.limit} runs of workflow {run.workflow!r} with the concurrency key "
-                    f"{run.concurrency_key!r} may be under way; {under_way} are, so {counts[key]} more are "
+                    f"{run.concurrency_key!r} may be under way; {under_way} are, so {count} more are "
                     "too many",
                     retry_after=LIMIT_RETRY_SECONDS,
                 )
-            if rule.on_limit == "cancel_oldest" and under_way >= rule.limit:
-                self._displace(run)
         return keyed
+
+    def _last_of_keys(
+        self, submissions: Sequence[Submission], rule: ConcurrencyRule
+    ) -> Sequence[tuple[RunRow, int]]:
+        """Of every key that has not room for all of them: the last run, and how many there are."""
+        counts = Counter(key_of(one.run) for one in submissions)
+        last = {key_of(one.run): one.run for one in submissions}
+        return [
+            (run, counts[key])
+            for key, run in last.items()
+            if self._concurrency.active(key) + counts[key] > rule.limit
+        ]
 
     async def store(
         self,
@@ -132,6 +137,9 @@ class BulkIntake:
         self._backlog.stored(count)
         if not accepted.done():
             accepted.set_result(None)
+        if rule is not None and rule.on_limit == "cancel_oldest":
+            for run, _ in self._last_of_keys(submissions, rule):
+                self._displace(run, rule)
         return True
 
     async def _create(self, submissions: Sequence[Submission], traceparent: str | None) -> None:

@@ -36,6 +36,7 @@ from app.engines.history import History
 from app.engines.identity import RunIdentity
 from app.engines.patience import patiently
 from app.engines.recovery import RunLoader, StoredRun, UnreadableRun
+from app.engines.status_reads import StatusReads
 from app.ports.clock import Clock
 from app.ports.errors import (
     AlreadyExists,
@@ -44,7 +45,7 @@ from app.ports.errors import (
     PermanentError,
     StoreUnavailable,
 )
-from app.ports.runs import Definition, RunRow, Store, WorkflowRow
+from app.ports.runs import TERMINAL_STATUSES, Definition, RunRow, Store, WorkflowRow
 from app.steps.kind import RENDERED
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,8 @@ _LATER = (StoreUnavailable, CancelPending, HandedOver, StandingBy, Draining)
 """Why a cancellation is asked for again."""
 
 
+MOST_GIVEN: Final = 10_000
+"""Called runs whose budgets are kept in memory."""
 MAX_DEPTH: Final = 16
 """Runs that call each other in a row; a workflow that calls itself without an end stops here."""
 
@@ -67,6 +70,9 @@ class CalledRuns:
         self._catalog = catalog
         self._clock = clock
         self._loader = RunLoader(store, catalog)
+        self._statuses = StatusReads(store.runs)
+        self._given: dict[str, Budget | None] = {}
+        """What runs were handed in with, which never changes; of the latest ones."""
         self._submit: Submit | None = None
         self._cancel: Cancel | None = None
 
@@ -127,11 +133,14 @@ class CalledRuns:
         """Hand the run in unless it is there already; waits for a store that is out of order."""
 
         async def hand_in() -> StoredRun | None:
-            known = await self._loader.load(run_id)
-            if known is None:
+            """The run if it has ended; only then is there more to read of it than its status."""
+            status = await self._statuses.of(run_id)
+            if status is None:
                 submission = await self._submission(caller, path, call, run_id)
+                if wait:
+                    submission = replace(submission, awaited_by=(caller.run_id, *caller.awaited_by))
                 await self._place(replace(self._reusing(submission, reuse), budget=budget))
-            return known
+            return await self._loader.load(run_id) if status in TERMINAL_STATUSES else None
 
         known = None
         try:
@@ -143,9 +152,7 @@ class CalledRuns:
         if not wait:
             outputs = {"outputs": None, "run_id": run_id}
             return Fact(event=e.ChildLaunched(path=path, at=self._clock.now()), data={"outputs": outputs})
-        if known is not None and known.history.state.terminal:
-            return end_of(known.history, path, self._clock.now())
-        return None
+        return None if known is None else end_of(known.history, path, self._clock.now())
 
     async def _place(self, submission: Submission) -> None:
         """Raises `PermanentError` where it is refused, and `StoreUnavailable`."""
@@ -193,9 +200,15 @@ class CalledRuns:
         return replace(submission, reuse=earlier, fresh=handlers(plan))
 
     async def budget_of(self, run_id: str) -> Budget | None:
-        """By the first event of its journal."""
-        rows = await patiently(lambda: self._store.journal.read(run_id, limit=1), event="run.not_read")
-        return budget_of((decode(rows[0])[1] or {}).get("budget")) if rows else None
+        """By the first event of its journal, which is read once: its caller asks whenever it is taken up."""
+        if run_id not in self._given:
+            rows = await patiently(lambda: self._store.journal.read(run_id, limit=1), event="run.not_read")
+            if not rows:
+                return None
+            if len(self._given) >= MOST_GIVEN:
+                self._given.clear()
+            self._given[run_id] = budget_of((decode(rows[0])[1] or {}).get("budget"))
+        return self._given[run_id]
 
     async def cancel(self, caller: RunIdentity, path: str, run_id: str) -> Fact:
         """End the run early; one that was never handed in, or has ended, is left as it is."""

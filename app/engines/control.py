@@ -62,7 +62,7 @@ class RunControl:
         """Start nothing further of it."""
         self._check_role()
         event = e.RunPaused(reason=reason, at=self._clock.now())
-        runner, durable = await self._hand_in(run_id, event, begin=True)
+        runner, durable = await self._hand_in(run_id, event)
         if not await self._stored(run_id, durable):
             raise self._refusal(runner, "is paused already")
 
@@ -91,7 +91,7 @@ class RunControl:
     async def tell(self, run_id: str, fact: Fact) -> None:
         """Hand a fact to a run, which may have ended; nobody waits for it to be durable."""
         try:
-            await self._uptake.take_with(run_id, [fact], begin=False)
+            await self._uptake.take_with(run_id, [fact])
         except StoreError:
             # The next pass that can write has it look for itself.
             self._uptake.untold = True
@@ -100,11 +100,11 @@ class RunControl:
             pass  # as does the first pass of the process that goes on
 
     async def _hand_in(
-        self, run_id: str, event: e.Event, *, data: Mapping[str, Any] | None = None, begin: bool = False
+        self, run_id: str, event: e.Event, *, data: Mapping[str, Any] | None = None
     ) -> tuple[Runner, asyncio.Future[bool]]:
         durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         fact = Fact(event=event, data=data, durable=durable)
-        runner = await self._uptake.take_with(run_id, [fact], begin=begin)
+        runner = await self._uptake.take_with(run_id, [fact])
         if runner is None:
             raise _ended(run_id)
         return runner, durable

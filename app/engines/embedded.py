@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -21,31 +21,27 @@ import structlog
 
 from app.core import events as e
 from app.dsl.catalog import Catalog
-from app.dsl.compiled import CompiledWorkflow, ConcurrencyRule
+from app.dsl.compiled import ConcurrencyRule
 from app.engines.budget import open_children
-from app.engines.bulk_intake import LIMIT_RETRY_SECONDS, BulkIntake
 from app.engines.called_runs import CalledRuns, end_of
 from app.engines.concurrency import key_of
 from app.engines.control import RunControl
 from app.engines.engine import (
     CancelReceipt,
-    Draining,
     EngineStats,
-    LimitReached,
     Listener,
-    Overloaded,
     Submission,
 )
-from app.engines.facts import Fact
 from app.engines.fleet import Fleet
-from app.engines.history import History, new_history
+from app.engines.history import History
 from app.engines.identity import RunIdentity
+from app.engines.intake import Intake
 from app.engines.live import LiveEvents
 from app.engines.recovery import RunLoader, StoredRun
 from app.engines.runner import Runner, RunnerTools
-from app.engines.submitted import submitted_data
+from app.engines.succession import Succession
 from app.engines.uptake import Uptake
-from app.ports.errors import AlreadyExists, OrchestratorError, StoreError
+from app.ports.errors import OrchestratorError, StoreError
 from app.ports.lock import ExecutorLock
 from app.ports.runs import RunRow, Store
 
@@ -99,6 +95,7 @@ class EmbeddedEngine:
             tools=tools,
             max_active=limits.max_active_runs,
             gave_up=self._gave_up,
+            displace=self._displace,
         )
         self._backlog = self._uptake.backlog
         self._control = RunControl(
@@ -108,21 +105,28 @@ class EmbeddedEngine:
             clock=tools.clock,
             patience=limits.cancel_seconds,
         )
-        self._intake = BulkIntake(
-            runs=store.runs,
-            decisions=tools.decisions,
-            backlog=self._backlog,
-            concurrency=self._uptake.concurrency,
-            max_pending=limits.max_pending_runs,
-            displace=self._displace,
-        )
+        self._succession = Succession(store.runs, self._fleet, self._control.cancel)
+        self._intake = self._new_intake()
         called.connect(
-            submit=self._submit_called, cancel=partial(self._control.cancel, reason="its caller ended")
+            submit=self._intake.submit_called,
+            cancel=partial(self._control.cancel, reason="its caller ended"),
         )
-        self._draining = False
-        self._stores = True  # the last run that came could be stored, so the next one may begin meanwhile
         self._work = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
+
+    def _new_intake(self) -> Intake:
+        return Intake(
+            store=self._store,
+            catalog=self._catalog,
+            fleet=self._fleet,
+            uptake=self._uptake,
+            tools=self._tools,
+            lock=self._lock,
+            max_active=self._limits.max_active_runs,
+            max_pending=self._limits.max_pending_runs,
+            stored=self._run_stored,
+            displace=self._displace,
+        )
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -137,7 +141,7 @@ class EmbeddedEngine:
 
         A run that was let go is in the journal; the next executor goes on with it.
         """
-        self._draining = True
+        self._intake.closed = True
         await self._stop_supervisor()
         await self._fleet.drain(grace_seconds)
         # What was handed to the store must be in the journal before anybody else may fold it.
@@ -171,196 +175,18 @@ class EmbeddedEngine:
 
     async def submit(self, submission: Submission) -> None:
         """Accept a run; a caller that goes away in the meantime does not undo it."""
-        if self._draining:
-            raise Draining("the service is shutting down; submit to another instance or try again later")
-        workflow = self._catalog.by_definition(submission.definition)
-        rule = workflow.concurrency
-        if rule is not None:
-            submission = await self._limited(submission, rule)
-        starts = self._can_start() and not self._is_full(submission.run, rule)
-        if not starts and self._backlog.size >= self._limits.max_pending_runs:
-            raise Overloaded(
-                f"{self._backlog.size} runs are waiting already; try again later",
-                retry_after=self._retry_after(),
-            )
-        await self._take_in(submission, self._new_runner(submission, workflow), starts=starts)
+        await self._intake.submit(submission)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> None:
         """Accept runs of one definition into the queue, all or none."""
-        if self._draining:
-            raise Draining("the service is shutting down; submit to another instance or try again later")
-        self._intake.admit(len(submissions), retry_after=self._retry_after())
-        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._fleet.spawn(self._accept_many(submissions, accepted))
-        await accepted
+        await self._intake.submit_many(submissions)
 
-    async def _accept_many(self, submissions: Sequence[Submission], accepted: asyncio.Future[None]) -> None:
-        """Store runs in a task of the engine's own: a caller that goes away does not undo it."""
-        rule = self._catalog.by_definition(submissions[0].definition).concurrency
-        traceparent = self._tools.observer.traceparent()
-        if await self._intake.store(submissions, rule, traceparent, accepted):
-            self._report_load()
+    def _run_stored(self, look: bool) -> None:
+        self._report_load()
+        if look:
             self._work.set()
 
-    async def _submit_called(self, submission: Submission) -> None:
-        """Accept a run that another one calls: it was admitted with its caller, so there is room for it."""
-        workflow = self._catalog.by_definition(submission.definition)
-        rule = workflow.concurrency
-        if rule is not None:
-            submission = await self._limited(submission, rule)
-        starts = self._can_start() and not self._is_full(submission.run, rule)
-        await self._take_in(submission, self._new_runner(submission, workflow), starts=starts)
-
-    async def _limited(self, submission: Submission, rule: ConcurrencyRule) -> Submission:
-        """The submission with its concurrency key. Raises `LimitReached` where the rule says so."""
-        key = await self._tools.decisions.concurrency_key(rule, submission.inputs)
-        run = replace(submission.run, concurrency_key=key)
-        if not self._uptake.concurrency.kept:
-            await self._uptake.concurrency.look()
-        if self._is_full(run, rule):
-            if rule.on_limit == "reject":
-                raise LimitReached(
-                    f"{rule.limit} runs of workflow {run.workflow!r} with the concurrency key {key!r} are "
-                    "under way; try again when one of them has ended",
-                    retry_after=LIMIT_RETRY_SECONDS,
-                )
-            if rule.on_limit == "cancel_oldest":
-                self._displace(run)
-        return replace(submission, run=run)
-
-    def _displace(self, run: RunRow) -> None:
-        self._fleet.spawn(self._make_room(run))
-
-    async def _make_room(self, run: RunRow) -> None:
-        """End the oldest run of a key; a newer one takes its place."""
-        with contextlib.suppress(OrchestratorError):  # it has ended meanwhile, or ends elsewhere
-            oldest = await self._store.runs.oldest_of_key(run.tenant, run.workflow, run.concurrency_key or "")
-            if oldest is not None and oldest.id != run.id:
-                await self._control.cancel(oldest.id, reason=f"run {run.id} took its place")
-
-    def _is_full(self, run: RunRow, rule: ConcurrencyRule | None) -> bool:
-        return self._uptake.concurrency.full(key_of(run), rule)
-
-    async def _take_in(self, submission: Submission, runner: Runner, *, starts: bool) -> None:
-        if submission.run.id in self._fleet:
-            raise AlreadyExists(f"run {submission.run.id!r} is under way: give a new run a new id")
-        # The place is taken before anything is awaited: a burst must not slip past the bounds.
-        counted = False
-        if starts:
-            self._fleet.add(runner)
-            counted = self._uptake.concurrency.began(key_of(runner.run), runner.run.run_id)
-        else:
-            self._backlog.admitted()
-        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._fleet.spawn(self._accept(submission, runner, accepted, starts=starts, counted=counted))
-        await accepted
-
-    def _new_runner(self, submission: Submission, workflow: CompiledWorkflow) -> Runner:
-        run = submission.run
-        identity = RunIdentity(
-            run_id=run.id,
-            tenant=run.tenant,
-            workflow=run.workflow,
-            labels=run.labels,
-            priority=run.priority,
-            caller=None if submission.caller is None else submission.caller[0],
-            depth=submission.depth,
-            concurrency_key=run.concurrency_key,
-        )
-        return Runner(identity, workflow, new_history(run.id, workflow.plan), self._tools)
-
-    async def _accept(
-        self,
-        submission: Submission,
-        runner: Runner,
-        accepted: asyncio.Future[None],
-        *,
-        starts: bool,
-        counted: bool,
-    ) -> None:
-        """Store a run, tell whoever waits, and drive it: all in one task, which is the engine's own."""
-        traceparent = self._tools.observer.traceparent()
-        driving = self._tools.observer.driving(runner.run, traceparent) if starts else nullcontext()
-        with driving:
-            await self._store_and_drive(
-                submission, runner, accepted, traceparent, starts=starts, counted=counted
-            )
-
-    async def _store_and_drive(
-        self,
-        submission: Submission,
-        runner: Runner,
-        accepted: asyncio.Future[None],
-        traceparent: str | None,
-        *,
-        starts: bool,
-        counted: bool,
-    ) -> None:
-        try:
-            await self._create(submission, runner, traceparent, starts=starts)
-        except BaseException as error:
-            await runner.discard()
-            self._stores = False
-            if starts:
-                self._fleet.remove(runner)
-            else:
-                self._backlog.refused()
-            if counted:
-                self._uptake.concurrency.ended(key_of(runner.run), runner.run.run_id, begun=True)
-            if isinstance(error, asyncio.CancelledError):
-                accepted.cancel()
-                raise
-            if accepted.done():
-                log.warning("submission.refused", run_id=submission.run.id, error=type(error).__name__)
-            else:
-                accepted.set_exception(error)
-            return
-        self._stores = True
-        if not accepted.done():
-            accepted.set_result(None)
-        if starts:
-            self._report_load()
-            await self._fleet.drive(runner)
-        else:
-            self._backlog.stored()
-            self._report_load()
-            if len(self._fleet) < self._limits.max_active_runs:
-                self._work.set()
-
-    async def _create(
-        self, submission: Submission, runner: Runner, traceparent: str | None, *, starts: bool
-    ) -> None:
-        run = submission.run
-        data = submitted_data(submission) | {"traceparent": traceparent}
-        facts = [Fact(event=e.RunSubmitted(at=run.created_at), data=data)]
-        if starts:
-            facts.append(self._uptake.start_fact(submission.timeout_seconds))
-        runner.fold(facts)
-        history = runner.history
-        row = replace(run, status=history.status, started_at=history.started_at, finished_at=history.ended_at)
-        batch = runner.take_batch()
-        change = batch.change
-        if change is not None and not (change.approvals or change.wakes):
-            change = None  # the row says all of it
-        if self._stores:
-            runner.begin()
-        await self._store.runs.create(
-            row,
-            batch.rows,
-            submission.definition,
-            submission.idempotency,
-            change=change,
-            webhook=submission.webhook,
-        )
-
-    def _can_start(self) -> bool:
-        concurrency = self._uptake.concurrency
-        executes = self._lock.held and concurrency.kept and not self._fleet.closed
-        in_turn = self._backlog.size <= len(concurrency)
-        return executes and in_turn and len(self._fleet) < self._limits.max_active_runs
-
-    def _retry_after(self) -> int:
-        return min(60, max(1, self._backlog.size // max(1, self._limits.max_active_runs)))
+    # --- ends -----------------------------------------------------------------------------------------
 
     def _runner_ended(self, runner: Runner) -> None:
         """A runner stopped: its place is free, and whoever called its run hears of the end."""
@@ -368,12 +194,11 @@ class EmbeddedEngine:
         history = runner.history
         if runner.ended:
             self._run_ended(runner.run, history)
-        if self._backlog.size or self._wakes_soon(history):
+        if self._backlog.size or history.status == "pending" or self._wakes_soon(history):
             self._work.set()
 
     def _run_ended(self, run: RunIdentity, history: History) -> None:
-        begun = history.started_at is not None
-        self._uptake.concurrency.ended(key_of(run), run.run_id, begun=begun)
+        self._uptake.concurrency.ended(key_of(run), run.run_id)
         if (caller := history.caller) is not None:
             run_id, path = caller
             fact = end_of(history, path, self._tools.clock.now())
@@ -395,6 +220,9 @@ class EmbeddedEngine:
         """Whether the supervisor has to look at the clock sooner than it would: a run was parked."""
         due_at, planned = history.wake_at, self._uptake.wake_at
         return history.state.parked and due_at is not None and (planned is None or due_at < planned)
+
+    def _displace(self, run: RunRow, rule: ConcurrencyRule) -> None:
+        self._succession.displace(run, rule)
 
     def _report_load(self) -> None:
         self._tools.observer.load(len(self._fleet), self._backlog.size)
@@ -426,10 +254,24 @@ class EmbeddedEngine:
             await self._uptake.pass_over()
         elif await self._lock.acquire():
             log.info("engine.took_over")
+            # The lock may have been lost and won again; somebody else may have had it in between.
+            self._uptake.begin_anew()
             await self._uptake.pass_over()
         else:
+            if len(self._fleet):
+                await self._step_down()
             await self._uptake.recount()
         self._report_load()
+
+    async def _step_down(self) -> None:
+        """Another process has the lock: it goes on with the runs that this one has in hand."""
+        log.warning("engine.stepped_down", runs=len(self._fleet))
+        await self._fleet.let_go()
+        self._uptake.begin_anew()
+
+    def look(self) -> None:
+        """Look at the store soon: another process may have stored something to do."""
+        self._work.set()
 
     # --- control --------------------------------------------------------------------------------------
 
@@ -458,14 +300,17 @@ class EmbeddedEngine:
 
     async def wait(self, run_id: str) -> History:
         """The ended run, once it has ended."""
-        with self._fleet.waiters.waiting(run_id) as ended:
-            return await self._end_of(run_id, ended)
+        while True:
+            with self._fleet.waiters.waiting(run_id) as ended:
+                history = await (ended if run_id in self._fleet else self._looked_for(run_id, ended))
+            if history is not None:
+                return history
 
-    async def _end_of(self, run_id: str, ended: asyncio.Future[History]) -> History:
-        """Wait for this process to end the run or, where another may execute it, look at the store."""
+    async def _looked_for(self, run_id: str, ended: asyncio.Future[History | None]) -> History | None:
+        """Look at the store until the run has ended, here or elsewhere; None if this process let go of it."""
         seen = 0
-        while run_id not in self._fleet and not ended.done():
-            rows = await self._store.journal.read(run_id, after=seen)
+        while not ended.done():
+            rows = () if run_id in self._fleet else await self._store.journal.read(run_id, after=seen)
             if rows:
                 seen = rows[-1].seq
                 if rows[-1].type in TERMINAL_TYPES and (stored := await self._loader.load(run_id)):

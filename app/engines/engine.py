@@ -28,6 +28,8 @@ class Submission:
     """How many runs call each other down to this one."""
     caller: tuple[str, str] | None = None
     """The run and the path of the `workflow` step that calls it."""
+    awaited_by: tuple[str, ...] = ()
+    """Runs that cannot end before this one has: its caller if that waits, that one's caller, and so on."""
     reuse: str | None = None
     """An earlier run whose outcomes stand in for steps that would do the same again."""
     fresh: frozenset[str] = frozenset()
@@ -65,7 +67,8 @@ class Delta:
 class EngineStats:
     """A moment's figures."""
 
-    role: Literal["executor", "standby", "stopped"]
+    role: Literal["executor", "standby", "gateway", "stopped"]
+    """`gateway`: accepts and controls runs that workers execute, while another process leads."""
     active: int
     queued: int
     max_active: int
@@ -168,6 +171,22 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats:
         """Figures for readiness and metrics."""
+        ...
+
+
+class PlacingEngine(Engine, Protocol):
+    """An engine as whoever starts and stops a process knows it."""
+
+    async def start(self) -> None:
+        """Begin to place runs. Raises `StoreError`, and `CallError` where it can never work."""
+        ...
+
+    def look(self) -> None:
+        """Look at the store soon: another process may have stored something to do."""
+        ...
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take nothing new, let runs end for that long, then let go of the rest. Harmless twice."""
         ...
 
 

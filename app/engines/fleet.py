@@ -35,6 +35,7 @@ class Fleet:
         self._observer = observer
         self._ended = ended
         self._runners: dict[str, Runner] = {}
+        self._driving: dict[Runner, asyncio.Task[Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -89,9 +90,20 @@ class Fleet:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self.closed = True
 
+    async def let_go(self) -> None:
+        """Abort whatever is being driven: another process goes on with it. This one may drive again."""
+        tasks = [*self._driving.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.orphans.clear()
+        self.stops.clear()
+
     async def drive(self, runner: Runner) -> None:
         """Drive a run that was added until its runner stops, in a task that is under `driving`."""
         run_id = runner.run.run_id
+        if (task := asyncio.current_task()) is not None:
+            self._driving[runner] = task
         try:
             await runner.drive()
             self.stops.pop(run_id, None)
@@ -102,9 +114,9 @@ class Fleet:
             log.exception("run.crashed", run_id=run_id)
             self.stopped(run_id)
         finally:
+            self._driving.pop(runner, None)
             self.remove(runner)
-            if runner.ended:
-                self.waiters.tell(run_id, runner.history)
+            self.waiters.tell(run_id, runner.history if runner.ended else None)
             self._ended(runner)
 
     def stopped(self, run_id: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.core import events as e
+from app.core.attempts import TIMEOUT_CLASS
 from app.core.plan import Plan
 from app.core.scheduler import evolve
 from app.core.state import RunPhase, RunState, StepStatus, initial_state
@@ -81,6 +82,8 @@ class History:
     failure: e.Failure | None = None
     failed_path: str | None = None
     cancel_reason: str | None = None
+    pause_detail: str | None = None
+    """What the service has to say of a pause of its own: what was left of the budget."""
     submitted_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
@@ -144,7 +147,9 @@ class History:
             self.cancel_reason = event.reason
         elif isinstance(event, e.RunParked):
             self.wake_at = event.wake_at
-        elif isinstance(event, e.RunResumed) and data is not None:
+        elif isinstance(event, e.RunPaused):
+            self.pause_detail = (data or {}).get("detail")
+        elif isinstance(event, e.RunResumed) and data is not None and "budget" in data:
             self.budget = {**(self.budget or {}), **data["budget"]}
 
     def _ended(self, event: e.TerminalEvent, data: Mapping[str, Any] | None) -> None:
@@ -153,6 +158,8 @@ class History:
             self.outputs = (data or {}).get("outputs")
         elif isinstance(event, e.RunFailed):
             self.failure, self.failed_path = event.failure, event.path
+        elif isinstance(event, e.RunTimedOut):
+            self.failure = out_of_time(self.state.plan.timeout if self.timeout is None else self.timeout)
 
     def _step_event(self, step: StepHistory, event: e.Event, data: Mapping[str, Any] | None) -> None:
         kind = type(event)
@@ -222,6 +229,13 @@ _ATTEMPT_OUTCOMES: Mapping[type[e.Event], str] = {
     e.AttemptCancelled: "cancelled",
     e.AttemptDeferred: "deferred",
 }
+
+
+def out_of_time(seconds: float | None = None) -> e.Failure:
+    """What made a run fail that took too long; `seconds` is what it had."""
+    bound = "it may" if seconds is None else f"{seconds:g} s"
+    message = f"the run took longer than {bound}; raise its timeout_seconds"
+    return e.Failure(error_class=TIMEOUT_CLASS, message=message)
 
 
 def new_history(run_id: str, plan: Plan) -> History:

@@ -21,6 +21,8 @@ class RunIdentity:
     """How many runs call each other down to this one."""
     caller: str | None = None
     """The run whose `workflow` step waits for this one."""
+    awaited_by: tuple[str, ...] = ()
+    """Runs that cannot end before this one has: its caller if that waits, that one's caller, and so on."""
     concurrency_key: str | None = None
     """What it shares its workflow's concurrency limit with."""
 

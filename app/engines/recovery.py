@@ -36,15 +36,16 @@ class StoredRun:
     def identity(self) -> RunIdentity:
         """Whose run it is, by its journal."""
         history = self.history
-        caller = history.caller
+        called = history.submitted.get("caller") or {}
         return RunIdentity(
             run_id=history.state.run_id,
             tenant=history.tenant,
             workflow=self.workflow.name,
             labels=history.submitted.get("labels") or {},
             priority=history.submitted.get("priority") or 0,
-            caller=None if caller is None else caller[0],
-            depth=(history.submitted.get("caller") or {}).get("depth", 0),
+            caller=called.get("run_id"),
+            depth=called.get("depth", 0),
+            awaited_by=tuple(called.get("awaited_by", ())),
             concurrency_key=history.submitted.get("concurrency_key"),
         )
 

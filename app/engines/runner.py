@@ -134,6 +134,9 @@ class Runner:
     def fold(self, facts: Sequence[Fact]) -> None:
         """Fold facts and what they decide, without starting or storing anything."""
         for fact in facts:
+            if self.history.state.finishing and isinstance(fact.event, e.RunTimeoutReached):
+                self._drop(fact)  # the last step has ended in time
+                continue
             try:
                 self._append(fact)
             except InvalidTransition:  # it came too late

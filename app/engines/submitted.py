@@ -25,7 +25,12 @@ def submitted_data(submission: Submission) -> dict[str, Any]:
         data["concurrency_key"] = run.concurrency_key
     if submission.caller is not None:
         run_id, path = submission.caller
-        data["caller"] = {"run_id": run_id, "path": path, "depth": submission.depth}
+        data["caller"] = {
+            "run_id": run_id,
+            "path": path,
+            "depth": submission.depth,
+            "awaited_by": submission.awaited_by,
+        }
     if submission.reuse is not None:
         data["reuse"] = {"run_id": submission.reuse, "fresh": sorted(submission.fresh)}
     if submission.budget is not None:

@@ -13,7 +13,8 @@ from weakref import WeakValueDictionary
 import structlog
 
 from app.core import events as e
-from app.core.state import RunPhase
+from app.dsl.compiled import ConcurrencyRule
+from app.engines.attempts import as_failure
 from app.engines.backlog import Backlog
 from app.engines.concurrency import ConcurrencyBook, key_of
 from app.engines.engine import Draining
@@ -21,6 +22,7 @@ from app.engines.facts import Fact
 from app.engines.fleet import Fleet
 from app.engines.recovery import RunLoader, StoredRun, UnreadableRun
 from app.engines.runner import Runner, RunnerTools
+from app.engines.standstill import call_of, standstill
 from app.ports.errors import Fenced
 from app.ports.runs import RunRow, Store
 
@@ -32,6 +34,7 @@ QUEUED = frozenset({"pending"})
 MAX_RECOVERED = 100_000
 LOOK_AHEAD = 500
 """Queued runs that are looked at together, for not all of them may begin."""
+Displace = Callable[[RunRow, ConcurrencyRule], None]
 MAX_STOPS = 3
 """Times that a run is taken up again after its runner stopped too early."""
 
@@ -39,7 +42,8 @@ MAX_STOPS = 3
 class Uptake:
     """One for an engine; `pass_over` is called again and again while the process executes.
 
-    `gave_up` is told of a run that was ended because its runner stops every time.
+    `gave_up` is told of a run that was ended because nobody could drive it, `displace` of one that has to
+    wait for a place although it is to take that of the oldest one of its key.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Uptake:
         tools: RunnerTools,
         max_active: int,
         gave_up: Callable[[StoredRun], None],
+        displace: Displace,
     ) -> None:
         self.backlog = Backlog()
         self.wake_at: float | None = None
@@ -63,6 +68,7 @@ class Uptake:
         self._tools = tools
         self._max_active = max_active
         self._gave_up = gave_up
+        self._displace = displace
         self.concurrency = ConcurrencyBook(store.runs)
         self._recovered = False
         self._lost = 0
@@ -83,6 +89,13 @@ class Uptake:
             await self._tell_callers()
         await self._wake_due()
         await self._refill()
+
+    def begin_anew(self) -> None:
+        """Another process may have executed meanwhile: what this one knows is what the store will say."""
+        self._recovered = False
+        self._lost = 0
+        self.untold = True
+        self.concurrency.let_go()
 
     async def recount(self) -> None:
         """Ask the store how many runs wait; those that cannot be read do not."""
@@ -149,11 +162,11 @@ class Uptake:
             elif self._fleet.stops[run_id] <= MAX_STOPS:
                 await self._take(row)
             else:
-                await self._give_up(run_id)
+                message = f"the run stopped {MAX_STOPS + 1} times with an internal error; see the log"
+                await self._give_up(run_id, e.Failure(error_class="internal", message=message))
 
-    async def _give_up(self, run_id: str) -> None:
-        message = f"the run stopped {MAX_STOPS + 1} times with an internal error; see the log"
-        failure = e.Failure(error_class="internal", message=message)
+    async def _give_up(self, run_id: str, failure: e.Failure) -> None:
+        """End a run that is in nobody's hands as failed."""
         end = e.RunFailed(path=None, failure=failure, at=self._tools.clock.now())
         try:
             stored = await self._loader.give_up(run_id, end)
@@ -186,11 +199,8 @@ class Uptake:
         facts = list(runner.first_facts())
         self._lost += sum(isinstance(fact.event, e.AttemptLost) for fact in facts)
         if stored.history.status == "pending":
-            key = key_of(row)
-            if key is not None and self.concurrency.full(key, stored.workflow.concurrency):
-                self.concurrency.wait(key, row.id)
+            if not await self._finds_place(row, stored):
                 return False
-            self.concurrency.began(key, row.id)
             facts.append(self.start_fact(stored.history.timeout))
         try:
             self._go_on(runner, facts)
@@ -199,6 +209,24 @@ class Uptake:
             self._fleet.stopped(row.id)
             return False
         return True
+
+    async def _finds_place(self, row: RunRow, stored: StoredRun) -> bool:
+        """Take a place of its key; a run that finds none waits, or is ended if it would wait for ever."""
+        key, rule = key_of(row), stored.workflow.concurrency
+        if key is None or rule is None or not self.concurrency.full(key, rule):
+            self.concurrency.began(key, row.id)
+            return True
+        call = call_of(row, rule, stored.identity.awaited_by)
+        if call is not None:
+            refusal = standstill(self.concurrency, row, rule, call)
+            if refusal is not None:
+                await self._give_up(row.id, as_failure(refusal))
+                return False
+            self.concurrency.waits_while_awaited(row.id, call)
+        self.concurrency.wait(key, row.id)
+        if rule.on_limit == "cancel_oldest":
+            self._displace(row, rule)
+        return False
 
     async def _read(self, row: RunRow) -> StoredRun | None:
         """The run; None for one that this version cannot read, which is left alone from here on."""
@@ -209,7 +237,7 @@ class Uptake:
         self._fleet.forget(row.id)
         if row.status in QUEUED:
             self._unreadable.add(row.id)
-            self.concurrency.ended(key_of(row), row.id, begun=False)
+            self.concurrency.ended(key_of(row), row.id)
         else:
             self._unwakeable.add(row.id)
         return None
@@ -218,16 +246,16 @@ class Uptake:
         """To be held from reading a run until it is in hand: what was read is what there is by then."""
         return self._taking.setdefault(run_id, asyncio.Lock())
 
-    async def take_with(self, run_id: str, facts: Sequence[Fact], *, begin: bool) -> Runner | None:
+    async def take_with(self, run_id: str, facts: Sequence[Fact]) -> Runner | None:
         """Hand facts to a run, which is brought into memory if need be; None if it has ended.
 
-        They are folded before anything else is decided. `begin`: a run that waits for its turn begins.
+        They are folded before anything else is decided. A run that waits for its turn does not begin by it.
         Raises `Draining`, `UnreadableRun`, `StoreError`.
         """
         async with self._alone(run_id):
-            return await self._take_alone_with(run_id, facts, begin=begin)
+            return await self._take_alone_with(run_id, facts)
 
-    async def _take_alone_with(self, run_id: str, facts: Sequence[Fact], *, begin: bool) -> Runner | None:
+    async def _take_alone_with(self, run_id: str, facts: Sequence[Fact]) -> Runner | None:
         present = self._fleet.get(run_id)
         stored = None if present is not None else await self._loader.load(run_id)
         present = self._fleet.get(run_id)
@@ -241,13 +269,11 @@ class Uptake:
             raise Draining("the service is shutting down; ask the process that goes on with the run")
         history = stored.history
         runner = Runner(stored.identity, stored.workflow, history, self._tools)
-        pending = history.state.phase is RunPhase.SUBMITTED
-        if history.status == "pending":
+        queued = history.status == "pending"
+        self._go_on(runner, [*runner.first_facts(), *facts])
+        if queued and history.status != "pending":
             self.backlog.taken()
-        started = [self.start_fact(history.timeout)] if begin and pending else []
-        if started:
-            self.concurrency.began(key_of(runner.run), run_id)
-        self._go_on(runner, [*runner.first_facts(), *facts, *started])
+            self.concurrency.ended(key_of(runner.run), run_id)
         return runner
 
     def _go_on(self, runner: Runner, facts: list[Fact]) -> None:

@@ -13,12 +13,12 @@ class Waiters:
     """Futures by run id."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Future[History]]] = {}
+        self._waiting: dict[str, set[asyncio.Future[History | None]]] = {}
 
     @contextmanager
-    def waiting(self, run_id: str) -> Iterator[asyncio.Future[History]]:
-        """A future that gets the ended run, for as long as the context is open."""
-        ended: asyncio.Future[History] = asyncio.get_running_loop().create_future()
+    def waiting(self, run_id: str) -> Iterator[asyncio.Future[History | None]]:
+        """A future that gets the ended run, or None when it leaves memory before its end."""
+        ended: asyncio.Future[History | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, set()).add(ended)
         try:
             yield ended
@@ -29,8 +29,8 @@ class Waiters:
             if not futures:
                 del self._waiting[run_id]
 
-    def tell(self, run_id: str, history: History) -> None:
-        """The run has ended."""
+    def tell(self, run_id: str, history: History | None) -> None:
+        """The run has ended, or (None) has left memory."""
         for future in self._waiting.get(run_id, ()):
             if not future.done():
                 future.set_result(history)

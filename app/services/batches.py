@@ -8,7 +8,6 @@ everything, and the same request gets the same answer. What does not belong here
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -18,19 +17,17 @@ from app.engines.budget import asked_budget
 from app.engines.engine import Engine, Submission
 from app.engines.pace import Pace
 from app.ports.clock import Clock
-from app.ports.errors import AlreadyExists, InputsInvalid
+from app.ports.errors import InputsInvalid
 from app.ports.problems import Problem
 from app.ports.runs import RunRow, Store
 from app.services.definitions import Definitions, compile_aside
-from app.services.errors import IdempotencyKeyInUse
-from app.services.idempotency import Answer, Idempotency, IdempotencyKey
+from app.services.idempotency import Answer, Idempotency, IdempotencyKey, Record
 from app.services.principal import Principal
+from app.services.run_labels import BATCH, MOST_LABELS, LabelsRejected, own_label_problems, too_many
 from app.services.runs import new_run_id
 from app.services.workflows import not_registered
 
 MOST_RUNS: Final = 10_000
-BATCH_LABEL: Final = "batch"
-"""Every run of a batch bears it, with the id of the batch."""
 MOST_PROBLEMS: Final = 100
 """Nothing more is looked for once so many are found."""
 
@@ -60,7 +57,7 @@ class BatchRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What was accepted. `run_ids` are in the order of the request."""
+    """What was accepted. Every run bears its id as its label `batch`; `run_ids` are in order."""
 
     id: str
     run_ids: Sequence[str]
@@ -100,28 +97,25 @@ class BatchService:
     ) -> tuple[Answer, bool]:
         """Accept all runs; the answer, and whether it was given before.
 
-        Raises `WorkflowNotFound`, `DefinitionInvalid`, `InputsInvalid` (pointers begin with `/runs/N`),
-        `IdempotencyKeyReused`, `IdempotencyKeyInUse`, `Overloaded`, `Draining`, `StoreUnavailable`; then
-        nothing is stored.
+        Raises `LabelsRejected`, `WorkflowNotFound`, `DefinitionInvalid`, `InputsInvalid` (pointers begin with
+        `/runs/N`), `IdempotencyKeyReused`, `IdempotencyKeyInUse`, `Overloaded`, `Draining`,
+        `StoreUnavailable`; then nothing is stored.
         """
-        with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
-            if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                return earlier, True
+
+        async def write(record: Record) -> Answer:
+            _check_labels(request)
             workflow = await self._workflow(principal, request)
             inputs = await _checked(workflow, request.runs)
             batch = Batch(id=self._new_id(), run_ids=sorted(self._new_id() for _ in inputs))
             answer = receipt(batch)
-            submissions = await self._submissions(principal, request, workflow, batch, inputs)
-            if key:
-                record = self._idempotency.record(principal.tenant, key, answer)
-                submissions[0] = replace(submissions[0], idempotency=record)
+            first, *others = await self._submissions(principal, request, workflow, batch, inputs)
             try:
-                await self._engine.submit_many(submissions)
+                await self._engine.submit_many([replace(first, idempotency=record(answer)), *others])
             except InputsInvalid as error:
                 raise InputsInvalid([_within_runs(one) for one in error.problems]) from error
-            except AlreadyExists:
-                return await self._lost_race(principal, key)
-            return answer, False
+            return answer
+
+        return await self._idempotency.with_write(principal.tenant, key, write)
 
     async def _workflow(self, principal: Principal, request: BatchRequest) -> CompiledWorkflow:
         if not isinstance(request.workflow, str):
@@ -154,7 +148,7 @@ class BatchService:
         )
         made = []
         for run_id, asked, checked in zip(batch.run_ids, request.runs, inputs, strict=True):
-            labels = {**request.labels, **asked.labels, BATCH_LABEL: batch.id}
+            labels = {**request.labels, **asked.labels, BATCH: batch.id}
             run = replace(common, id=run_id, labels=labels, priority=asked.priority)
             made.append(
                 Submission(
@@ -168,14 +162,20 @@ class BatchService:
             await pace.keep()
         return made
 
-    async def _lost_race(self, principal: Principal, key: IdempotencyKey | None) -> tuple[Answer, bool]:
-        """Another process stored the same key first: its answer stands."""
-        earlier = await self._idempotency.earlier(principal.tenant, key) if key else None
-        if earlier is None:
-            raise IdempotencyKeyInUse(
-                "the idempotency key is being used; send the request again", retry_after=1
-            )
-        return earlier, True
+
+def _check_labels(request: BatchRequest) -> None:
+    """Raise `LabelsRejected` for names that are the service's own, and for too many labels of a run."""
+    problems = list(own_label_problems(request.labels, "/labels"))
+    for position, run in enumerate(request.runs):
+        under = f"/runs/{position}/labels"
+        problems += own_label_problems(run.labels, under)
+        count = len(request.labels.keys() | run.labels.keys())
+        if count + 1 > MOST_LABELS:
+            problems.append(too_many(count, 1, under if run.labels else "/labels"))
+        if len(problems) >= MOST_PROBLEMS:
+            break
+    if problems:
+        raise LabelsRejected(problems[:MOST_PROBLEMS])
 
 
 async def _checked(workflow: CompiledWorkflow, runs: Sequence[BatchRun]) -> list[Mapping[str, Any]]:

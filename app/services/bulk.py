@@ -1,8 +1,9 @@
 """Control of many runs by filter: cancel them, or try them again.
 
 A call looks at a bounded number of runs, newest first, and says where to go on. What refuses one run is
-told beside the others; what would refuse the next ones as well (a store that takes no writes, a queue that
-is full) ends the call early. What does not belong here: how one run is cancelled or tried again.
+told beside the others, as is a defect that met one; what would refuse the next ones as well (a store that
+takes no writes, a queue that is full) ends the call early. What does not belong here: how one run is
+cancelled or tried again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
+
+import structlog
 
 from app.engines.engine import LimitReached
 from app.ports.errors import OrchestratorError
@@ -32,7 +35,11 @@ RETRYABLE: Final = TERMINAL_STATUSES - {"completed"}
 _ENDS_CALL: Final = frozenset({429, 503})
 """Statuses of refusals that the next run would meet as well."""
 
+INTERNAL_CODE: Final = "internal_error"
+INTERNAL: Final = "an internal error; see the log of the service"
+
 Control = Callable[[RunRow], Awaitable[None]]
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,12 +176,21 @@ async def _tried(control: Control, row: RunRow) -> _Refusal | None:
     except OrchestratorError as error:
         refusal = translate(error)
         if refusal is None:
-            raise
+            log.exception("run.not_controlled", run_id=row.id)
+            return _crashed(row)
         # the limit of one workflow says nothing of the others
         general = refusal.status in _ENDS_CALL and not isinstance(error, LimitReached)
         told = Refused(run_id=row.id, code=refusal.code, detail=str(refusal))
         return _Refusal(told, refusal if general else None)
+    except Exception:
+        # What was done to the others is done, and their caller has to hear of it.
+        log.exception("run.not_controlled", run_id=row.id)
+        return _crashed(row)
     return None
+
+
+def _crashed(row: RunRow) -> _Refusal:
+    return _Refusal(Refused(run_id=row.id, code=INTERNAL_CODE, detail=INTERNAL), None)
 
 
 def _narrowed(selection: Selection, possible: frozenset[str], done: str) -> Selection:

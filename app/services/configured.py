@@ -7,7 +7,7 @@ before the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -33,10 +33,16 @@ class Configured:
     """Those among the providers that need a key and have none."""
 
     def missing(
-        self, document: Mapping[str, Any], source: bytes, *, format: Format = "auto"
+        self,
+        document: Mapping[str, Any],
+        source: bytes,
+        *,
+        format: Format = "auto",
+        further: Sequence[Problem] = (),
     ) -> tuple[Problem, ...]:
-        """A warning for each name in a valid document that is not configured, with its place in `source`."""
-        found = self.unknown_names(document)
+        """A warning for each name in a valid document that is not configured, and further ones, each with its
+        place in `source`."""
+        found = [*self.unknown_names(document), *further]
         if not found:
             return ()
         text = load_document(source, format=format)

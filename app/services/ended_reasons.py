@@ -12,7 +12,12 @@ from app.core.state import ControlState, StepState, StepStatus
 from app.services.block_progress import counts_of
 from app.services.reasons import MOST_NAMED, Because, Reason, See, Seen, error_of, listed, named, with_reason
 from app.services.timestamps import rfc3339_or_none
+from app.steps.llm import LlmKind
 
+_ANY_TEXT_HOLDS: Final = (
+    " Its condition is a text, which holds unless it is empty, whatever it says; compare it with what it "
+    "should say."
+)
 CONDITION_CLASS: Final = "condition"
 """The class of a failure whose condition could not be evaluated."""
 
@@ -47,7 +52,18 @@ def _completed(seen: Seen, step: StepState) -> Because:
         return _without_a_call(record.source, details)
     details |= _brought(seen, step)
     tries = f" with attempt {step.attempt}" if step.attempt > 1 else ""
-    return Because(reason="completed", summary=f"It completed{tries}.", details=details)
+    summary = f"It completed{tries}{_how(details)}."
+    if step.node.conditional:
+        details["condition"] = told = seen.condition(step)
+        summary += _ANY_TEXT_HOLDS if _is_bare_text(told) else ""
+    return Because(reason="completed", summary=summary, details=details)
+
+
+def _is_bare_text(condition: Mapping[str, Any]) -> bool:
+    """Whether a condition is nothing but one text, such as a model's answer."""
+    operands, source = condition["operands"], str(condition["source"])
+    alone = len(operands) == 1 and source.strip("{} ") == operands[0]["name"]
+    return alone and isinstance(operands[0]["value"], str)
 
 
 def _without_a_call(source: Mapping[str, Any], details: Mapping[str, Any]) -> Because:
@@ -66,7 +82,7 @@ def _without_a_call(source: Mapping[str, Any], details: Mapping[str, Any]) -> Be
 
 
 def _brought(seen: Seen, step: StepState) -> dict[str, Any]:
-    """What is worth knowing of a control step that completed."""
+    """What is worth knowing of how a step completed."""
     control = step.control or ControlState()
     outputs = seen.record(step).outputs or {}
     match step.node.control:
@@ -78,8 +94,25 @@ def _brought(seen: Seen, step: StepState) -> dict[str, Any]:
             return {"action": outputs.get("action"), "by": outputs.get("by")}
         case Child():
             return {"run_id": control.child}
+        case None if seen.compiled(step.node).type == LlmKind.name:
+            billing = seen.record(step).billing or {}
+            told = {name: outputs[name] for name in ("tried", "repairs") if outputs.get(name)}
+            return (
+                {**told, "answered": {key: billing.get(key) for key in ("provider", "model")}} if told else {}
+            )
         case _:
             return {}
+
+
+def _how(details: Mapping[str, Any]) -> str:
+    """What it took to get an answer, where that was more than one question."""
+    said = ""
+    if repairs := details.get("repairs"):
+        said = f" after {'one repair' if repairs == 1 else f'{repairs} repairs'} of its answer"
+    if tried := details.get("tried"):
+        who = ", ".join(f"{one['model']!r} of {one['provider']!r} ({one['error_class']})" for one in tried)
+        said += f", answered by {details['answered']['model']!r} because these were not able to: {who}"
+    return said
 
 
 # --- failed -------------------------------------------------------------------------------------------

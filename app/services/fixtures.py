@@ -23,9 +23,15 @@ from app.engines.replayed import Replayed, error_of, renewed
 from app.engines.replaying import COMPUTED, ReplayStuck, replay
 from app.ports.errors import InputsInvalid
 from app.ports.problems import Problem
-from app.ports.runs import JournalRow, RunRow, Store
+from app.ports.runs import TERMINAL_STATUSES, JournalRow, RunRow, Store
 from app.security.redaction import Redactor
-from app.services.errors import FixtureRejected, FixtureTooLarge, RunNotEnded, RunNotReplayable
+from app.services.errors import (
+    FixtureRejected,
+    FixtureTooLarge,
+    RunNotEnded,
+    RunNotFound,
+    RunNotReplayable,
+)
 from app.services.principal import Principal
 from app.services.redactions import cleaned, redact_places
 from app.services.runs import RunService
@@ -34,6 +40,7 @@ from app.steps.registry import STEP_KINDS
 from app.templating.renderer import Renderer
 
 MOST_BYTES: Final = 8 * 1024 * 1024
+PAGE_ROWS: Final = 1000
 REPLAYABLE: Final = frozenset({"completed", "failed"})
 ANSWERED: Final = (STEP_KINDS.keys() - COMPUTED) | {"approval", "workflow"}
 """Kinds whose outputs come from outside; those of the others follow."""
@@ -54,10 +61,9 @@ class FixtureService:
 
         Raises `RunNotFound`, `RunNotEnded`, `RunNotReplayable`, `FixtureRejected`, `FixtureTooLarge`.
         """
-        row, stored = await self._ended(principal, run_id)
-        rows = await self._store.journal.read(run_id)
-        if sum(len(one.payload) for one in rows) > MOST_BYTES:
-            raise _too_large(run_id)
+        row = await self._ended(principal, run_id)
+        rows = await self._rows(run_id)
+        _, stored = await self._runs.load(principal, run_id)
         answers = await _answers(stored.workflow, stored, rows)
         draft = await asyncio.to_thread(self._draft, row, stored, answers)
         recording = await asyncio.to_thread(redact_places, draft, redact)
@@ -68,17 +74,31 @@ class FixtureService:
             raise _too_large(run_id)
         return text
 
-    async def _ended(self, principal: Principal, run_id: str) -> tuple[RunRow, StoredRun]:
-        row, stored = await self._runs.load(principal, run_id)
-        status = stored.history.status
-        if not stored.history.state.terminal:
-            raise RunNotEnded(f"run {run_id!r} is {status}; wait for its end, then ask again")
-        if status not in REPLAYABLE:
+    async def _rows(self, run_id: str) -> Sequence[JournalRow]:
+        """The journal of an ended run. Reads no more of it than fits into a recording."""
+        rows: list[JournalRow] = []
+        room = MOST_BYTES
+        while page := await self._store.journal.read(
+            run_id, after=len(rows), limit=PAGE_ROWS, max_bytes=room
+        ):
+            rows += page
+            room -= sum(len(row.payload) for row in page)
+            if room < 0:
+                raise _too_large(run_id)
+        return rows
+
+    async def _ended(self, principal: Principal, run_id: str) -> RunRow:
+        row = await self._runs.summary(principal, run_id)
+        if row is None:
+            raise RunNotFound(run_id)
+        if row.status not in TERMINAL_STATUSES:
+            raise RunNotEnded(f"run {run_id!r} is {row.status}; wait for its end, then ask again")
+        if row.status not in REPLAYABLE:
             raise RunNotReplayable(
-                f"run {run_id!r} is {status}: somebody or the clock ended it, which a replay cannot repeat; "
-                "record a run that completed or failed"
+                f"run {run_id!r} is {row.status}: somebody or the clock ended it, which a replay cannot "
+                "repeat; record a run that completed or failed"
             )
-        return row, stored
+        return row
 
     def _draft(self, row: RunRow, stored: StoredRun, answers: Mapping[str, RecordedStep]) -> Recording:
         history = stored.history

@@ -44,6 +44,12 @@ def fingerprint(method: str, path: str, body: bytes) -> str:
     return sha256(b"\0".join((method.encode(), path.encode(), body))).hexdigest()
 
 
+Record = Callable[[Answer], IdempotencyRecord | None]
+"""What is stored in the transaction of a write, so that its answer is given again; None without a key."""
+Write = Callable[[Record], Awaitable[Answer]]
+Taken = Callable[[AlreadyExists], Awaitable[Answer]]
+
+
 class Idempotency:
     """Guards the writes of one process."""
 
@@ -116,3 +122,31 @@ class Idempotency:
                     # what was done is durable: a refusal would say that it is not
                     log.warning("idempotency.not_saved")
             return answer, False
+
+    async def with_write(
+        self, tenant: str, key: IdempotencyKey | None, write: Write, *, taken: Taken | None = None
+    ) -> tuple[Answer, bool]:
+        """Do what stores its answer in its own transaction, once a key; the answer, and whether it was given
+        before.
+
+        Where `write` finds something taken, and it is not the key that another process stored meanwhile,
+        `taken` answers or refuses; without it nothing else can be taken than the key. Raises what they
+        raise, `IdempotencyKeyReused` and `IdempotencyKeyInUse`.
+        """
+
+        def record(answer: Answer) -> IdempotencyRecord | None:
+            return self.record(tenant, key, answer) if key else None
+
+        with self.hold(tenant, key) if key else nullcontext():
+            if key and (earlier := await self.earlier(tenant, key)):
+                return earlier, True
+            try:
+                return await write(record), False
+            except AlreadyExists as error:
+                if key and (earlier := await self.earlier(tenant, key)):
+                    return earlier, True
+                if taken is not None:
+                    return await taken(error), False
+                raise IdempotencyKeyInUse(
+                    "the idempotency key is being used; send the request again", retry_after=1
+                ) from error

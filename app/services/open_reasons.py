@@ -79,9 +79,17 @@ def run_pending(seen: Seen) -> Because:
 
 
 def _paused(seen: Seen) -> Because:
-    reason = seen.state.pause_reason
-    summary = with_reason("It may start, but the run is paused", reason)
-    return Because(reason="run_paused", summary=summary, details={"pause_reason": reason})
+    reason, detail = seen.state.pause_reason, seen.history.pause_detail
+    details = {"pause_reason": reason}
+    if detail is not None:
+        details["pause_detail"] = detail
+        summary = (
+            f"It may start, but the run is paused for its budget: {detail.rstrip('.')}. To go on, resume it "
+            f'with a higher one: POST /v1/runs/{seen.row.id}/resume with {{"budget": {{…}}}}.'
+        )
+    else:
+        summary = with_reason("It may start, but the run is paused", reason)
+    return Because(reason="run_paused", summary=summary, details=details)
 
 
 def _ready(seen: Seen, step: StepState) -> Because:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.engines.engine import Engine
-from app.ports.runs import RunStore
+from app.ports.runs import RunStatus, RunStore
 from app.services.errors import RunNotFound
 from app.services.idempotency import Answer, Idempotency, IdempotencyKey
 from app.services.principal import Principal
@@ -47,11 +47,14 @@ class PauseService:
         principal: Principal,
         run_id: str,
         *,
-        answer: Answer,
+        receipt: Callable[[RunStatus], Answer],
         budget: Mapping[str, Any] | None = None,
         key: IdempotencyKey | None = None,
     ) -> tuple[Answer, bool]:
-        """Go on with a paused run. Raises as `pause`; `NotPossible` if it is not paused.
+        """Go on with a paused run; one that was paused before its turn waits for it again.
+
+        `receipt` writes the answer for a run that is `running`, or `pending`. Raises as `pause`;
+        `NotPossible` if it is not paused.
 
         `budget`: fields of `app.dsl.compiled.Budget` that hold from here on.
         """
@@ -59,7 +62,8 @@ class PauseService:
         async def resume() -> Answer:
             await self._check(principal, run_id)
             await self._engine.resume(run_id, budget=budget)
-            return answer
+            now = await self._runs.get(principal.tenant, run_id)
+            return receipt("pending" if now is not None and now.status == "pending" else "running")
 
         return await self._idempotency.once(principal.tenant, key, resume)
 

@@ -25,7 +25,7 @@ class Bounds:
 
     attempts: int | None = 0
     model_calls: int | None = 0
-    """Attempts that call a model."""
+    """Questions to models: one an attempt, and one more for each fallback and repair it allows."""
     input_tokens: int | None = 0
     output_tokens: int | None = 0
     cost: int | None = 0
@@ -71,7 +71,7 @@ class WorkflowPlan:
     verdict: Verdict | None
     """None without a budget."""
     warnings: Sequence[Problem]
-    """What the configuration lacks; pointers are those of the document."""
+    """What the configuration lacks, and vectors that do not fit; pointers are those of the document."""
 
 
 def plus(left: int | None, right: int | None) -> int | None:

@@ -22,7 +22,9 @@ from app.ports.prices import Prices
 from app.services.plan_views import Bounds, Known, PlannedStep, times
 from app.steps.base import BaseKind
 from app.steps.bounds import CallBound
+from app.steps.fallbacks import written_candidates
 from app.steps.kind import RENDERED, StepKind
+from app.steps.repair import written_repairs
 from app.templating.compiler import Compiled, Part, compile_expression, compile_value
 from app.templating.names import Reference
 from app.templating.renderer import Renderer
@@ -52,7 +54,7 @@ class Planner:
         self.unknown_prices: set[str] = set()
         self.largest_call = 0
         self.largest_cost = 0
-        """Of the calls whose bounds are known."""
+        """Of one attempt with all the calls it may make, where their bounds are known."""
         self._workflow = workflow
         self._renderer = renderer
         self._prices = prices
@@ -229,15 +231,26 @@ class Planner:
         if calls is None:
             return Bounds(
                 attempts=attempts,
-                model_calls=attempts,
+                model_calls=times(attempts, _most_calls(rendered)),
                 input_tokens=None,
                 output_tokens=times(attempts, self._output_of(rendered)),
                 cost=0 if self._is_free(rendered) else None,
                 input_estimate=None,
             )
-        whole = Bounds(attempts=attempts, model_calls=attempts if calls else 0)
+        whole = Bounds(attempts=attempts, model_calls=times(attempts, len(calls)))
+        attempt = Bounds()
         for call in calls:
-            whole.add(self._of_call(call, attempts, instances))
+            attempt.add(self._of_call(call))
+        self.largest_call = max(self.largest_call, (attempt.input_tokens or 0) + (attempt.output_tokens or 0))
+        self.largest_cost = max(self.largest_cost, attempt.cost or 0)
+        whole.add(
+            Bounds(
+                input_tokens=times(attempts, attempt.input_tokens),
+                output_tokens=times(attempts, attempt.output_tokens),
+                cost=times(attempts, attempt.cost),
+                input_estimate=times(instances, attempt.input_estimate),
+            )
+        )
         if planned.known == "sample":
             whole.input_tokens = None  # the largest item need not make the longest prompt
             whole.cost = 0 if whole.cost == 0 else None
@@ -257,36 +270,53 @@ class Planner:
             planned.notes.append(str(error))
             return None
 
-    def _of_call(self, call: CallBound, attempts: int | None, instances: int | None) -> Bounds:
+    def _of_call(self, call: CallBound) -> Bounds:
         price = self._prices.of(call.provider, call.model)
         if price is None:
             self.unknown_prices.add(f"{call.provider}/{call.model}")
-        output = call.output_tokens
-        cost = None if price is None or output is None else price.at_most(call.input_tokens, output)
-        self.largest_call = max(self.largest_call, call.input_tokens + (output or 0))
-        self.largest_cost = max(self.largest_cost, cost or 0)
-        return Bounds(
-            input_tokens=times(attempts, call.input_tokens),
-            output_tokens=times(attempts, output),
-            cost=times(attempts, cost),
-            input_estimate=times(instances, call.input_estimate),
-        )
+        read, written = call.input_tokens, call.output_tokens
+        cost = None
+        if price is not None and read is not None and written is not None:
+            cost = price.at_most(read, written)
+        return Bounds(input_tokens=read, output_tokens=written, cost=cost, input_estimate=call.input_estimate)
 
     def _output_of(self, rendered: Any) -> int | None:
-        """What bounds the answer of a step whose question is not known."""
-        asked = rendered.get("max_tokens") if isinstance(rendered, Mapping) else None
-        return asked if isinstance(asked, int) and not isinstance(asked, bool) else self._max_tokens
+        """What bounds the answers of a step whose question is not known."""
+        if not isinstance(rendered, Mapping):
+            return self._max_tokens
+        candidates = written_candidates(rendered)
+        if candidates is None:
+            return None
+        own = _whole(rendered.get("max_tokens"), self._max_tokens)
+        limits = [_whole(candidate.get("max_tokens"), own) for candidate in candidates]
+        known = [limit for limit in limits if limit is not None]
+        return sum(known) * (1 + written_repairs(rendered)) if len(known) == len(limits) else None
 
     def _is_free(self, rendered: Any) -> bool:
-        if not isinstance(rendered, Mapping):
-            return False
-        provider, model = rendered.get("provider"), rendered.get("model")
+        candidates = written_candidates(rendered) if isinstance(rendered, Mapping) else None
+        free = [self._costs_nothing(one) for one in candidates or ()]
+        return candidates is not None and all(free)
+
+    def _costs_nothing(self, candidate: Mapping[str, Any]) -> bool:
+        provider, model = candidate.get("provider"), candidate.get("model")
         if not isinstance(provider, str) or not isinstance(model, str):
             return False
         price = self._prices.of(provider, model)
         if price is None:
             self.unknown_prices.add(f"{provider}/{model}")
         return price is not None and price.at_most(1, 1) == 0
+
+
+def _most_calls(rendered: Any) -> int | None:
+    """Calls of one attempt of a step whose question is not known."""
+    if not isinstance(rendered, Mapping):
+        return 1
+    candidates = written_candidates(rendered)
+    return None if candidates is None else len(candidates) * (1 + written_repairs(rendered))
+
+
+def _whole(value: Any, default: int | None) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
 def _missing(part: Part, names: Mapping[str, Any]) -> list[str]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.dsl.catalog import Catalog
-from app.dsl.compiled import Budget, CompiledWorkflow
+from app.dsl.compiled import Budget, CompiledStep, CompiledWorkflow
 from app.engines.account import Accounting
 from app.engines.budget import asked_budget, tightened
+from app.engines.embedding import embedding_model
+from app.ports.errors import TemplateFailed
 from app.ports.prices import picodollars
 from app.ports.problems import Problem
 from app.ports.runs import Store
 from app.services.configured import Configured
 from app.services.definitions import Definitions, compile_aside
-from app.services.plan_views import Verdict, WorkflowPlan
+from app.services.index_checks import broken_contracts
+from app.services.plan_views import PlannedStep, Verdict, WorkflowPlan
 from app.services.planner import Planner
 from app.services.principal import Principal
 from app.services.workflows import not_registered
+from app.steps.fallbacks import written_candidates
 from app.templating.renderer import Renderer
 
 
@@ -74,7 +78,12 @@ class PlanService:
             unknown_prices=sorted(planner.unknown_prices),
             budget=budget,
             verdict=None if budget is None else verdict_of(budget, planner),
-            warnings=[*self._configured.unknown_names(workflow.document), *self._keyless(planner)],
+            warnings=[
+                *self._configured.unknown_names(workflow.document),
+                *workflow.warnings,
+                *self._keyless(planner),
+                *await self._broken_contracts(workflow, planner.steps, inputs),
+            ],
         )
 
     async def _workflow(self, principal: Principal, request: PlanRequest) -> CompiledWorkflow:
@@ -86,8 +95,20 @@ class PlanService:
             raise await not_registered(workflows, principal.tenant, request.workflow, request.version)
         return await self._definitions.workflow(row.definition_hash)
 
+    async def _broken_contracts(
+        self, workflow: CompiledWorkflow, steps: Sequence[PlannedStep], inputs: Mapping[str, Any]
+    ) -> list[Problem]:
+        async def model_of(step: CompiledStep) -> str | None:
+            try:
+                return await embedding_model(self._renderer, step, {"inputs": inputs, "input": inputs})
+            except TemplateFailed:
+                return None
+
+        return await broken_contracts(self._store.index_contracts, workflow, steps, model_of)
+
     def _keyless(self, planner: Planner) -> list[Problem]:
-        named = [step.config.get("provider") for step in planner.steps if isinstance(step.config, Mapping)]
+        configs = [step.config for step in planner.steps if isinstance(step.config, Mapping)]
+        named = [one.get("provider") for config in configs for one in written_candidates(config) or [config]]
         used = {name for name in named if isinstance(name, str)}
         return [
             Problem(

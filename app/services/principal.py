@@ -22,6 +22,7 @@ class Permission(StrEnum):
     WRITE_SCHEDULES = "schedules:write"
     READ_WEBHOOKS = "webhooks:read"
     WRITE_WEBHOOKS = "webhooks:write"
+    READ_PROVIDERS = "providers:read"
 
 
 _VIEWER = frozenset(
@@ -30,6 +31,7 @@ _VIEWER = frozenset(
         Permission.READ_WORKFLOWS,
         Permission.READ_SCHEDULES,
         Permission.READ_WEBHOOKS,
+        Permission.READ_PROVIDERS,
     }
 )
 _EXECUTOR = _VIEWER | {Permission.SUBMIT_RUNS, Permission.CONTROL_RUNS, Permission.WRITE_SCHEDULES}

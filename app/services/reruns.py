@@ -26,6 +26,7 @@ from app.services.definitions import Definitions
 from app.services.errors import RunHasCompleted, RunNotEnded, UnknownStep
 from app.services.idempotency import IdempotencyKey
 from app.services.principal import Principal
+from app.services.run_labels import check_labels
 from app.services.runs import Accepted, Receipt, RunService, new_run_id
 from app.services.workflows import not_registered
 
@@ -95,6 +96,7 @@ class RerunService:
         """Run it anew with changes. Raises `RunNotFound`, `RunNotEnded`, `UnknownStep`, and as `submit`."""
 
         async def prepare() -> tuple[Submission, CompiledWorkflow]:
+            check_labels(request.labels)
             row, stored = await self._ended(principal, run_id)
             workflow = await self._workflow(principal, row, stored, request.version)
             fresh = handlers(workflow.plan)

@@ -18,7 +18,7 @@ from app.core import events as e
 from app.core.attempts import TIMEOUT_CLASS, UNKNOWN_CLASS
 from app.engines.codec import decode
 from app.engines.engine import Delta
-from app.engines.history import RESERVED
+from app.engines.history import RESERVED, out_of_time
 from app.ports.runs import JournalRow
 from app.services.timestamps import rfc3339, rfc3339_or_none
 
@@ -122,7 +122,7 @@ def _seen(  # noqa: PLR0911  one answer an event
         case e.RunCancelled():
             return "run.cancelled", {}
         case e.RunTimedOut():
-            return "run.timed_out", {}
+            return "run.timed_out", {"error": failure_data(out_of_time())}
         case e.RunPaused(reason=reason):
             return "run.paused", {"reason": reason}
         case e.RunParked(wake_at=wake_at):

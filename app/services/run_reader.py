@@ -25,6 +25,10 @@ T = TypeVar("T")
 
 PAGE_ROWS: Final = 512
 """Rows of a journal that are folded on the spot, in some 5 ms; more of them go to a thread."""
+PAGE_BYTES: Final = 1024 * 1024
+"""Of the rows that are in memory at once where what steps brought is left out."""
+BULKY: Final = frozenset({"inputs", "outputs", "items", "form"})
+"""What events carry that may be of any size."""
 SMALL_STEPS: Final = 512
 """Step instances of a run that is looked through on the spot."""
 MOST_AT_ONCE: Final = 2
@@ -39,12 +43,15 @@ class RunReader:
         self._definitions = definitions
         self._large = asyncio.Semaphore(MOST_AT_ONCE)
 
-    async def read(self, run_id: str, *, upto: int | None = None) -> StoredRun | None:
+    async def read(self, run_id: str, *, upto: int | None = None, lean: bool = False) -> StoredRun | None:
         """The run as it was after event `upto` (from 1), or as it is; None if it has no events.
 
-        Where the journal is shorter, `history.seq` is less than `upto`. Raises `UnreadableRun`,
+        Where the journal is shorter, `history.seq` is less than `upto`. A `lean` one lacks its inputs and
+        what its steps brought: it takes memory by its attempts, not by its data. Raises `UnreadableRun`,
         `StoreUnavailable`.
         """
+        if lean:
+            return await self._read_lean(run_id)
         rows = await self._page(run_id, 0, upto)
         if not rows:
             return None
@@ -58,6 +65,20 @@ class RunReader:
                 await asyncio.to_thread(_fold, history, rows)
                 rows = await self._page(run_id, history.seq, upto)
         return StoredRun(workflow=workflow, history=history)
+
+    async def _read_lean(self, run_id: str) -> StoredRun | None:
+        async with self._large:
+            stored = None
+            after = 0
+            while rows := await self._journal.read(
+                run_id, after=after, limit=PAGE_ROWS, max_bytes=PAGE_BYTES
+            ):
+                if stored is None:
+                    workflow = await self._workflow(rows[0])
+                    stored = StoredRun(workflow=workflow, history=new_history(run_id, workflow.plan))
+                after = rows[-1].seq
+                await asyncio.to_thread(_fold, stored.history, rows, without=BULKY)
+        return stored
 
     async def _page(self, run_id: str, after: int, upto: int | None) -> Sequence[JournalRow]:
         limit = PAGE_ROWS if upto is None else min(PAGE_ROWS, upto - after)
@@ -80,10 +101,12 @@ async def aside(history: History, work: Callable[P, T], /, *args: P.args, **kwar
     return await asyncio.to_thread(work, *args, **kwargs)
 
 
-def _fold(history: History, rows: Sequence[JournalRow]) -> None:
+def _fold(history: History, rows: Sequence[JournalRow], without: frozenset[str] = frozenset()) -> None:
     try:
         for row in rows:
             event, data = decode(row)
+            if without and data is not None:
+                data = {name: value for name, value in data.items() if name not in without}
             history.apply(event, data)
     except (InvalidTransition, ValueError, TypeError, KeyError) as error:
         raise _unreadable(history.state.run_id, error) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -25,10 +25,11 @@ from app.ports.errors import AlreadyExists
 from app.ports.runs import RunFilter, RunRow, Store
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.definitions import Definitions, compile_aside
-from app.services.errors import EventNotFound, IdempotencyKeyInUse, RunNotFound
+from app.services.errors import EventNotFound, RunNotFound
 from app.services.event_stream import EventStream
-from app.services.idempotency import Answer, Idempotency, IdempotencyKey
+from app.services.idempotency import Answer, Idempotency, IdempotencyKey, Record
 from app.services.principal import Principal
+from app.services.run_labels import check_labels
 from app.services.run_reader import RunReader, aside
 from app.services.step_selection import ALL_STEPS, StepsWanted
 from app.services.views import RunSummary, RunView, run_view, summary_of
@@ -44,6 +45,8 @@ class RunRequest:
     version: str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    own_labels: Mapping[str, str] = field(default_factory=dict)
+    """Those that only the service sets."""
     priority: int = 0
     timeout_seconds: float | None = None
     webhook: RunWebhook | None = None
@@ -55,10 +58,11 @@ class RunRequest:
 class Accepted:
     """A durable run, and the answer to its submission. `replayed`: the answer was given before."""
 
-    run: RunRow
-    workflow: CompiledWorkflow
+    run_id: str
     answer: Answer
     replayed: bool = False
+    made: tuple[RunRow, CompiledWorkflow] | None = None
+    """What was submitted; None for one whose answer was given before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +126,13 @@ class RunService:
     ) -> Accepted:
         """Accept a run; it is durable on return. Without a `run_id` it gets a new one.
 
-        Raises `WorkflowNotFound`, `DefinitionInvalid`, `InputsInvalid`, `WebhookRejected`,
+        Raises `LabelsRejected`, `WorkflowNotFound`, `DefinitionInvalid`, `InputsInvalid`, `WebhookRejected`,
         `IdempotencyKeyReused`, `IdempotencyKeyInUse`, `Overloaded`, `Draining`, `StoreUnavailable`;
         `AlreadyExists` if a run has the given id.
         """
 
         async def prepare() -> tuple[Submission, CompiledWorkflow]:
+            check_labels(request.labels)
             if run_id and await self._store.runs.get(principal.tenant, run_id):
                 # The engine takes an id for new: it may have that run in hand.
                 raise AlreadyExists(f"run {run_id!r} exists already: give a new run a new id")
@@ -158,19 +163,27 @@ class RunService:
         given_id: bool = False,
     ) -> Accepted:
         """Accept what `prepare` makes, once a key. Raises as `submit`, and what `prepare` raises."""
-        with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
-            if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                return await self._replay(principal, earlier)
+        made: tuple[RunRow, CompiledWorkflow] | None = None
+
+        async def write(record: Record) -> Answer:
+            nonlocal made
             submission, workflow = await prepare()
             answer = receipt(submission.run)
-            record = self._idempotency.record(principal.tenant, key, answer) if key else None
-            try:
-                await self._engine.submit(replace(submission, idempotency=record) if record else submission)
-            except AlreadyExists:
-                if given_id:
-                    raise
-                return await self._lost_race(principal, key)
-            return Accepted(run=submission.run, workflow=workflow, answer=answer)
+            made = submission.run, workflow
+            kept = record(answer)
+            await self._engine.submit(replace(submission, idempotency=kept) if kept else submission)
+            return answer
+
+        async def taken(error: AlreadyExists) -> Answer:
+            raise error
+
+        answer, replayed = await self._idempotency.with_write(
+            principal.tenant, key, write, taken=taken if given_id else None
+        )
+        if made is None or replayed:
+            run_id = answer.headers["Location"].rpartition("/")[2]
+            return Accepted(run_id=run_id, answer=answer, replayed=True)
+        return Accepted(run_id=made[0].id, answer=answer, made=made)
 
     async def _workflow(self, principal: Principal, request: RunRequest) -> CompiledWorkflow:
         if not isinstance(request.workflow, str):
@@ -193,39 +206,38 @@ class RunService:
             status="pending",
             definition_hash=workflow.definition.hash,
             priority=request.priority,
-            labels=request.labels,
+            labels={**request.labels, **request.own_labels} if request.own_labels else request.labels,
             created_at=round(self._clock.now(), 6),  # as callers see it, so that they can filter by it
         )
 
-    async def _lost_race(self, principal: Principal, key: IdempotencyKey | None) -> Accepted:
-        """Another process stored the same key first: its answer stands."""
-        earlier = await self._idempotency.earlier(principal.tenant, key) if key else None
-        if earlier is None:
-            raise IdempotencyKeyInUse(
-                "the idempotency key is being used; send the request again", retry_after=1
-            )
-        return await self._replay(principal, earlier)
-
-    async def _replay(self, principal: Principal, answer: Answer) -> Accepted:
-        run_id = answer.headers["Location"].rpartition("/")[2]
-        row = await self._row(principal, run_id)
-        workflow = await self._definitions.workflow(row.definition_hash)
-        return Accepted(run=row, workflow=workflow, answer=answer, replayed=True)
-
-    async def wait(self, accepted: Accepted, *, seconds: float) -> RunView | None:
-        """The run once it has ended; None if that takes longer, or if the process is shutting down."""
+    async def wait(self, principal: Principal, accepted: Accepted, *, seconds: float) -> RunView | None:
+        """The run once it has ended; None if that takes longer, if the process is shutting down, and for one
+        that was pruned since its answer was given."""
+        made = accepted.made or await self._submitted_before(principal, accepted.run_id)
+        if made is None:
+            return None
         history = None
         if not self._closing.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds) as scope:
                     self._waits.add(scope)
                     try:
-                        history = await self._engine.wait(accepted.run.id)
+                        history = await self._engine.wait(accepted.run_id)
                     finally:
                         self._waits.discard(scope)
         if history is None:
             return None
-        return await aside(history, run_view, accepted.run, accepted.workflow, history)
+        return await aside(history, run_view, *made, history)
+
+    async def _submitted_before(
+        self, principal: Principal, run_id: str
+    ) -> tuple[RunRow, CompiledWorkflow] | None:
+        row = await self._store.runs.get(principal.tenant, run_id)
+        return None if row is None else (row, await self._definitions.workflow(row.definition_hash))
+
+    async def summary(self, principal: Principal, run_id: str) -> RunRow | None:
+        """The row of a run as it is now; None for one that there is not, or not any more."""
+        return await self._store.runs.get(principal.tenant, run_id)
 
     def stop_waiting(self) -> None:
         """Let every waiting caller go: the process is shutting down, the runs are durable.
@@ -247,11 +259,14 @@ class RunService:
         return row
 
     async def load(
-        self, principal: Principal, run_id: str, *, at: int | None = None
+        self, principal: Principal, run_id: str, *, at: int | None = None, lean: bool = False
     ) -> tuple[RunRow, StoredRun]:
-        """The run folded from its journal, up to event `at`. Raises `RunNotFound`, `EventNotFound`."""
+        """The run folded from its journal, up to event `at`; a `lean` one as `RunReader.read` says.
+
+        Raises `RunNotFound`, `EventNotFound`.
+        """
         row = await self._row(principal, run_id)
-        stored = await self._reader.read(run_id, upto=at)
+        stored = await self._reader.read(run_id, upto=at, lean=lean)
         if stored is None:
             raise RunNotFound(run_id)
         if at is not None and stored.history.seq < at:

@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from app.ports.schedules import Fire, FireOutcome, FiringSchedule, Progress, ScheduleRow, ScheduleSpec
+from app.services.run_labels import FIRE_TIME, OWN, SCHEDULE
 from app.services.runs import RunRequest
 from app.services.schedule_times import Timing
 from app.services.timestamps import rfc3339
@@ -175,7 +176,8 @@ def request_of(schedule: ScheduleRow, fire_at: float) -> RunRequest:
         workflow=spec.workflow,
         version=spec.version,
         inputs=spec.inputs,
-        labels={**spec.labels, "schedule": schedule.name, "scheduled_for": rfc3339(fire_at)},
+        labels={name: value for name, value in spec.labels.items() if name not in OWN},
+        own_labels={SCHEDULE: schedule.name, FIRE_TIME: rfc3339(fire_at)},
         priority=spec.priority,
         timeout_seconds=spec.timeout_seconds,
     )

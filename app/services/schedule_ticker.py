@@ -142,11 +142,11 @@ class ScheduleTicker:
         return False
 
     async def _decided(self, firing: FiringSchedule) -> ScheduleRow:
-        await asyncio.sleep(0)  # rare times take milliseconds to find, and there may be many of them
         now = self._clock.now()
         schedule = firing.schedule
         try:
-            return decide(firing, timing_of(schedule.spec, anchor=schedule.anchor), now)
+            timing = await asyncio.to_thread(timing_of, schedule.spec, anchor=schedule.anchor)
+            return decide(firing, timing, self._clock.now())
         except TimingInvalid as error:
             log.warning("schedule.halted", schedule_id=schedule.id, reason=str(error))
             return halted(schedule, str(error), now)

@@ -12,35 +12,24 @@ Every answer is strictly later than the question, so a fire time never comes twi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cache, lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 
 from app.dsl.spelling import Speller
 from app.ports.errors import OrchestratorError
 from app.ports.problems import Problem
 from app.ports.schedules import ScheduleSpec
+from app.services.cron_words import cron_problem, plain
 
-ALIASES: Final[Mapping[str, str]] = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-}
-FIELDS: Final = 5
-MOST_CHARACTERS: Final = 200
 EARLIEST: Final = 0.0
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
 """Where times of schedules end; cron is searched for fifty years more."""
-_CRON_HINT: Final = "write minute, hour, day of month, month, day of week, such as '0 9 * * MON-FRI'"
 
 
 class TimingInvalid(OrchestratorError):
@@ -110,12 +99,15 @@ class Timing:
 
 
 def timing_of(spec: ScheduleSpec, *, anchor: float) -> Timing:
-    """The times of a spec. Raises `TimingInvalid` with everything that is wrong with them."""
+    """The times of a spec. Raises `TimingInvalid` with everything that is wrong with them.
+
+    Reads files for a time zone that is new to the process, many of them for one that does not exist.
+    """
     problems = [*_zone_problems(spec.time_zone), *_kind_problems(spec), *_bounds_problems(spec)]
     if problems:
         raise TimingInvalid(problems)
     return Timing(
-        cron=None if spec.cron is None else _plain(spec.cron),
+        cron=None if spec.cron is None else plain(spec.cron),
         interval=spec.interval_seconds,
         zone=UTC if spec.time_zone == "UTC" else ZoneInfo(spec.time_zone),
         anchor=anchor,
@@ -145,39 +137,32 @@ def _bounds_problems(spec: ScheduleSpec) -> Iterator[Problem]:
 
 
 def _zone_problems(name: str) -> Iterator[Problem]:
-    if name == "UTC" or name in _zone_names():
+    if name == "UTC" or _is_zone(name):
         return
     near = Speller(len(_zone_names())).nearest(name, _zone_names())
     hint = f"did you mean {near!r}?" if near else "write a name of the IANA database, such as 'Europe/Berlin'"
     yield Problem(pointer="/time_zone", detail=f"there is no time zone {name!r}", hint=hint)
 
 
+def _is_zone(name: str) -> bool:
+    """Whether the database has it. Reads the one file, which is kept; looking at all names would read 600."""
+    if name.startswith(("posix", "right/")):
+        return False  # the same zones under other names, on machines that have them
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
 @cache
 def _zone_names() -> frozenset[str]:
-    """Read once: it looks at some 600 files."""
+    """Read once, for a refusal: it looks at some 600 files, so ask on a thread."""
     return frozenset(available_timezones())
 
 
 @lru_cache(maxsize=4096)
 def _cron_problems(cron: str) -> tuple[Problem, ...]:
     """Kept, because to find that an expression never matches takes ten milliseconds."""
-    plain = _plain(cron)
-    if len(plain.split()) != FIELDS or len(plain) > MOST_CHARACTERS or not plain.isascii():
-        return (_cron_problem(f"the cron expression {cron[:80]!r} has not five fields", _CRON_HINT),)
-    try:
-        next(CronSim(plain, datetime(2000, 1, 1, tzinfo=UTC)))
-    except CronSimError as error:
-        reason = str(error)[:1].lower() + str(error)[1:]
-        return (_cron_problem(f"the cron expression {cron!r} cannot be read: {reason}", _CRON_HINT),)
-    except StopIteration:
-        hint = "look whether its days exist in its months"
-        return (_cron_problem(f"the cron expression {cron!r} never matches", hint),)
-    return ()
-
-
-def _plain(cron: str) -> str:
-    return ALIASES.get(cron.strip().lower(), cron)
-
-
-def _cron_problem(detail: str, hint: str) -> Problem:
-    return Problem(pointer="/cron", detail=detail, hint=hint)
+    problem = cron_problem(cron)
+    return () if problem is None else (problem,)

@@ -6,8 +6,8 @@ before it is kept: its times, that its workflow exists, that its inputs fit. Wha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
 
@@ -26,8 +26,9 @@ from app.services.errors import (
     ScheduleNotFound,
     VersionMismatch,
 )
-from app.services.idempotency import Answer, Idempotency, IdempotencyKey
+from app.services.idempotency import Answer, Idempotency, IdempotencyKey, Record
 from app.services.principal import Principal
+from app.services.run_labels import check_labels
 from app.services.runs import Receipt as RunReceipt
 from app.services.runs import RunService
 from app.services.schedule_changes import ScheduleRequest, new_schedule, paused, rejected, replaced, resumed
@@ -82,21 +83,21 @@ class ScheduleService:
         Raises `ScheduleRejected`, `InputsInvalid`, `ScheduleNameTaken`, `IdempotencyKeyReused`,
         `IdempotencyKeyInUse`, `StoreUnavailable`.
         """
-        with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
-            if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                return earlier, True
+
+        async def write(record: Record) -> Answer:
             await self._check(principal, request.spec)
             row = new_schedule(principal.tenant, request, self._now())
             answer = receipt(schedule_view(row))
-            record = self._idempotency.record(principal.tenant, key, answer) if key else None
-            try:
-                await self._store.schedules.create(row, record)
-            except AlreadyExists:
-                if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                    return earlier, True
-                raise _name_taken(request.name) from None
-        self._changed()
-        return answer, False
+            await self._store.schedules.create(row, record(answer))
+            return answer
+
+        async def taken(error: AlreadyExists) -> Answer:
+            raise _name_taken(request.name) from None
+
+        answer, replayed = await self._idempotency.with_write(principal.tenant, key, write, taken=taken)
+        if not replayed:
+            self._changed()
+        return answer, replayed
 
     async def replace(
         self, principal: Principal, schedule_id: str, request: ScheduleRequest, *, if_match: str | None
@@ -186,8 +187,8 @@ class ScheduleService:
         """
         row = await self._row(principal, schedule_id)
         accepted = await self._runs.submit(principal, request_of(row, self._now()), receipt, key)
-        if not accepted.replayed:
-            await self._record_trigger(row, accepted.run)
+        if accepted.made is not None:
+            await self._record_trigger(row, accepted.made[0])
         return accepted.answer, accepted.replayed
 
     async def _record_trigger(self, row: ScheduleRow, run: RunRow) -> None:
@@ -228,10 +229,11 @@ class ScheduleService:
         return round(self._clock.now(), 6)
 
     async def _check(self, principal: Principal, spec: ScheduleSpec) -> None:
-        """Raise unless its times make sense, its workflow exists, and its inputs fit."""
+        """Raise unless its times make sense, its workflow exists, its inputs fit and its labels are free."""
+        check_labels(spec.labels)
         problems: list[Problem] = []
         try:
-            timing_of(spec, anchor=0.0)
+            await asyncio.to_thread(timing_of, spec, anchor=0.0)  # it may read files
         except TimingInvalid as error:
             problems += error.problems
         workflow = await self._store.workflows.get(principal.tenant, spec.workflow, spec.version)

@@ -7,12 +7,13 @@ now. Where no price is known, costs are None, never less than they were.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from app.dsl.compiled import Budget
-from app.engines.budget import charged_so_far, limit_of
+from app.engines.budget import bills_of, charged_so_far, limit_of
 from app.engines.history import History
 from app.engines.recovery import StoredRun
 from app.ports.models import Usage
@@ -121,7 +122,7 @@ class UsageService:
 
     async def of_run(self, principal: Principal, run_id: str) -> RunUsage:
         """What it used so far. Raises `RunNotFound`, `UnreadableRun`."""
-        _, stored = await self._runs.load(principal, run_id)
+        _, stored = await self._runs.load(principal, run_id, lean=True)
         usage = await aside(stored.history, usage_of, stored, self._prices)
         called = [
             (path, step.control.child)
@@ -139,7 +140,7 @@ class UsageService:
     async def _child(self, principal: Principal, path: str, run_id: str) -> ChildUsage | None:
         """None for one that was never handed in, or is gone."""
         try:
-            _, stored = await self._runs.load(principal, run_id)
+            _, stored = await self._runs.load(principal, run_id, lean=True)
         except RunNotFound:
             return None
         usage = await aside(stored.history, usage_of, stored, self._prices)
@@ -160,12 +161,12 @@ def usage_of(stored: StoredRun, prices: Prices) -> RunUsage:
         step.instances += 1
         step.attempts += len(known.attempts)
         usage.attempts += len(known.attempts)
-        for bill in _bills(attempt.billing for attempt in known.attempts):
+        for bill in chain.from_iterable(bills_of(attempt.billing) for attempt in known.attempts):
             at = (bill["provider"], bill["model"])
             model = models.setdefault(at, ModelUsage(provider=at[0], model=at[1], figures=Figures()))
             for figures in (step.figures, model.figures, usage.total):
                 figures.add(bill, prices)
-        for bill in _bills([(known.source or {}).get("saved")]):
+        for bill in bills_of((known.source or {}).get("saved")):
             usage.saved.add(bill, prices)
     usage.steps, usage.models = tuple(steps.values()), tuple(models.values())
     usage.budget = _budget(stored, history)
@@ -187,10 +188,6 @@ def cost_of(bill: Mapping[str, Any], prices: Prices) -> int | None:
             cached_tokens=bill.get("cached_tokens"),
         )
     )
-
-
-def _bills(bills: Iterable[Mapping[str, Any] | None]) -> Iterable[Mapping[str, Any]]:
-    return (bill for bill in bills if bill is not None)
 
 
 def _budget(stored: StoredRun, history: History) -> BudgetUsage | None:

@@ -153,10 +153,12 @@ class WebhookDispatcher:
 
     async def dispatch(self) -> None:
         """Begin to send what is due, as far as there is room. Raises `StoreError` where it got stuck."""
-        most = self._policy.concurrency
+        most, each = self._policy.concurrency, self._policy.concurrency_per_target
         while len(self._in_hand) < most:
             # What is in hand is due as well, so that as many more have to be asked for.
-            due = await self._webhooks.due(self._clock.now(), limit=2 * most, exclude=self._full())
+            due = await self._webhooks.due(
+                self._clock.now(), limit=2 * most, per_target=2 * each, exclude=self._full()
+            )
             if not sum(self._take(delivery) for delivery in due):
                 return
 

@@ -16,6 +16,7 @@ from app.services.run_events import RunEvent
 from app.services.timestamps import rfc3339, rfc3339_or_none
 
 TEST_EVENT: Final = "webhook.test"
+_WITH_ERROR: Final = frozenset({"run.failed", "run.timed_out"})
 
 
 def test_body(delivery: Delivery, endpoint: Endpoint) -> bytes:
@@ -26,7 +27,7 @@ def test_body(delivery: Delivery, endpoint: Endpoint) -> bytes:
 
 def needs_event(delivery: Delivery, endpoint: Endpoint) -> bool:
     """Whether the body says more than the row of the run does."""
-    return delivery.event == "run.failed" or (delivery.event == "run.completed" and endpoint.include_outputs)
+    return delivery.event in _WITH_ERROR or (delivery.event == "run.completed" and endpoint.include_outputs)
 
 
 def run_body(

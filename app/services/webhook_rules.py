@@ -115,7 +115,7 @@ class WebhookRules:
         try:
             self.policy.check_url(url)
         except PermanentError as error:
-            hint = "register an address that the service may connect to"
+            hint = "give an address that the service may connect to"
             return [Problem(pointer=pointer, detail=str(error), hint=hint)]
         return []
 

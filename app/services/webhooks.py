@@ -6,20 +6,17 @@ Every one takes the principal first and reads in that principal's tenant only. W
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import uuid_utils
 
 from app.ports.clock import Clock
-from app.ports.errors import AlreadyExists
-from app.ports.runs import IdempotencyRecord, Store
+from app.ports.runs import Store
 from app.ports.webhooks import Delivery, Endpoint
 from app.services.cursors import fingerprint, read_cursor, write_cursor
-from app.services.errors import IdempotencyKeyInUse
-from app.services.idempotency import Answer, Idempotency, IdempotencyKey
+from app.services.idempotency import Answer, Idempotency, IdempotencyKey, Record, Write
 from app.services.principal import Principal
 from app.services.webhook_errors import (
     DeliveryNotFound,
@@ -41,9 +38,6 @@ MOST_TRIES: Final = 5
 
 Receipt = Callable[[WebhookView], Answer]
 DeliveryReceipt = Callable[[Delivery], Answer]
-Record = Callable[[Answer], IdempotencyRecord | None]
-"""What is stored with a change, so that its answer is given again."""
-Write = Callable[[Record], Awaitable[Answer]]
 
 
 class WebhookService:
@@ -73,23 +67,24 @@ class WebhookService:
         receipt: Receipt,
         key: IdempotencyKey | None = None,
     ) -> tuple[Answer, bool]:
-        """Register a webhook; the answer, which holds its secret, and whether it was given before.
+        """Register a webhook; the answer, and whether it was given before.
 
+        The secret is in the first answer only: what is kept for a repetition says that it was shown.
         Raises `WebhookRejected`, `TooManyWebhooks`, `IdempotencyKeyReused`, `IdempotencyKeyInUse`,
         `StoreUnavailable`.
         """
 
         async def write(record: Record) -> Answer:
             endpoint = self._rules.registered(principal.tenant, request, self._now())
-            if len(await self._webhooks.list(principal.tenant, limit=MOST_WEBHOOKS)) >= MOST_WEBHOOKS:
+            now = endpoint.created_at
+            kept = record(receipt(webhook_view(endpoint, now=now, reveal="before")))
+            if not await self._webhooks.create(endpoint, kept, most=MOST_WEBHOOKS):
                 raise TooManyWebhooks(
                     f"there are {MOST_WEBHOOKS} webhooks already; delete one, or let one serve more events"
                 )
-            answer = receipt(webhook_view(endpoint, now=endpoint.created_at, with_secret=True))
-            await self._webhooks.create(endpoint, record(answer))
-            return answer
+            return receipt(webhook_view(endpoint, now=now, reveal="now"))
 
-        return await self._once(principal, key, write)
+        return await self._idempotency.with_write(principal.tenant, key, write)
 
     async def change(self, principal: Principal, webhook_id: str, changes: Mapping[str, Any]) -> WebhookView:
         """Set some fields of `WebhookRequest`. What was held while it was disabled is sent when enabled.
@@ -135,12 +130,12 @@ class WebhookService:
                     revision=row.revision + 1,
                     updated_at=now,
                 )
-                answer = receipt(webhook_view(rotated, now=now, with_secret=True))
-                if await self._webhooks.update(rotated, now=now, idempotency=record(answer)):
-                    return answer
+                kept = record(receipt(webhook_view(rotated, now=now, reveal="before")))
+                if await self._webhooks.update(rotated, now=now, idempotency=kept):
+                    return receipt(webhook_view(rotated, now=now, reveal="now"))
             raise _busy(webhook_id)
 
-        return await self._once(principal, key, write)
+        return await self._idempotency.with_write(principal.tenant, key, write)
 
     async def delete(self, principal: Principal, webhook_id: str) -> None:
         """Forget a webhook and its log; nothing more is sent to it. Raises `WebhookNotFound`."""
@@ -222,37 +217,13 @@ class WebhookService:
 
     # --- parts ----------------------------------------------------------------------------------------
 
-    async def _once(
-        self,
-        principal: Principal,
-        key: IdempotencyKey | None,
-        write: Write,
-    ) -> tuple[Answer, bool]:
-        """Write under a key: the answer, and whether it was given before."""
-
-        def record(answer: Answer) -> IdempotencyRecord | None:
-            return self._idempotency.record(principal.tenant, key, answer) if key else None
-
-        with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
-            if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                return earlier, True
-            try:
-                return await write(record), False
-            except AlreadyExists:
-                # Ids are new, so it is the key: another process stored it first.
-                if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                    return earlier, True
-                raise IdempotencyKeyInUse(
-                    "the idempotency key is being used; send the request again", retry_after=1
-                ) from None
-
     async def _sent(
         self,
         principal: Principal,
         key: IdempotencyKey | None,
         write: Write,
     ) -> tuple[Answer, bool]:
-        answer, replayed = await self._once(principal, key, write)
+        answer, replayed = await self._idempotency.with_write(principal.tenant, key, write)
         self._changed()
         return answer, replayed
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -25,7 +24,7 @@ from app.services.configured import Configured
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.definitions import SMALL_TEXT, Definitions, compile_aside
 from app.services.errors import VersionMismatch, VersionTaken, WorkflowInUse, WorkflowNotFound
-from app.services.idempotency import Answer, Idempotency, IdempotencyKey
+from app.services.idempotency import Answer, Idempotency, IdempotencyKey, Record
 from app.services.principal import Principal
 from app.services.views import WorkflowSummary, WorkflowView, workflow_summary, workflow_view
 
@@ -100,28 +99,28 @@ class WorkflowService:
         Raises `DefinitionInvalid`, `VersionTaken`, `IdempotencyKeyReused`, `IdempotencyKeyInUse`,
         `StoreUnavailable`.
         """
-        with self._idempotency.hold(principal.tenant, key) if key else nullcontext():
-            if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                return earlier, True
+
+        async def write(record: Record) -> Answer:
             workflow, warnings = await self.validate(source, format)
-            write = partial(receipt, warnings)
+            give = partial(receipt, warnings)
+            if await self._existing(principal, workflow) is not None:
+                raise AlreadyExists(f"version {workflow.version!r} of {workflow.name!r} is registered")
+            return await self._store_version(principal, workflow, give, record, keyed=key is not None)
+
+        async def taken(error: AlreadyExists) -> Answer:
+            workflow, warnings = await self.validate(source, format)
             existing = await self._existing(principal, workflow)
-            if existing is None:
-                try:
-                    return await self._store_version(principal, workflow, write, key), False
-                except AlreadyExists:
-                    if key and (earlier := await self._idempotency.earlier(principal.tenant, key)):
-                        return earlier, True
-                    existing = await self._existing(principal, workflow)
             if existing is None or existing.definition_hash != workflow.definition.hash:
                 raise VersionTaken(
                     f"version {workflow.version!r} of {workflow.name!r} exists with another content; "
                     "versions are immutable, register this one under another version"
-                )
-            answer = write(workflow_view(existing, workflow), False)
+                ) from error
+            answer = receipt(warnings, workflow_view(existing, workflow), False)
             if key:
                 await self._idempotency.save(principal.tenant, key, answer)
-            return answer, False
+            return answer
+
+        return await self._idempotency.with_write(principal.tenant, key, write, taken=taken)
 
     async def _existing(self, principal: Principal, workflow: CompiledWorkflow) -> WorkflowRow | None:
         return await self._store.workflows.get(principal.tenant, workflow.name, workflow.version)
@@ -130,8 +129,10 @@ class WorkflowService:
         self,
         principal: Principal,
         workflow: CompiledWorkflow,
-        write: Callable[[WorkflowView, bool], Answer],
-        key: IdempotencyKey | None,
+        give: Callable[[WorkflowView, bool], Answer],
+        record: Record,
+        *,
+        keyed: bool,
     ) -> Answer:
         """The answer is stored with the version, so it is written before the store gives a revision."""
         newest = await self._store.workflows.get(principal.tenant, workflow.name)
@@ -145,12 +146,9 @@ class WorkflowService:
             labels=workflow.labels,
             created_at=self._clock.now(),
         )
-        answer = write(workflow_view(row, workflow), True)
-        record = self._idempotency.record(principal.tenant, key, answer) if key else None
-        stored = await self._store.workflows.register(row, workflow.definition, record)
-        if key or stored == row:
-            return answer
-        return write(workflow_view(stored, workflow), True)
+        answer = give(workflow_view(row, workflow), True)
+        stored = await self._store.workflows.register(row, workflow.definition, record(answer))
+        return answer if keyed or stored == row else give(workflow_view(stored, workflow), True)
 
     async def delete(self, principal: Principal, name: str, *, if_match: str | None) -> None:
         """Forget every version. Raises `WorkflowNotFound`, `WorkflowInUse`, `VersionMismatch`."""
@@ -173,12 +171,15 @@ class WorkflowService:
     # --- read -----------------------------------------------------------------------------------------
 
     async def validate(self, source: bytes, format: Format) -> tuple[CompiledWorkflow, Sequence[Problem]]:
-        """Compile a document and store nothing; the workflow, and names that are not configured.
+        """Compile a document and store nothing; the workflow, names that are not configured, and what else
+        its author may not have meant.
 
         Raises `DefinitionInvalid` with every problem.
         """
         workflow = await compile_aside(self._catalog, source, format=format)
-        find = partial(self._configured.missing, workflow.document, source, format=format)
+        find = partial(
+            self._configured.missing, workflow.document, source, format=format, further=workflow.warnings
+        )
         return workflow, find() if len(source) <= SMALL_TEXT else await asyncio.to_thread(find)
 
     async def get(self, principal: Principal, name: str, version: str | None = None) -> WorkflowView:

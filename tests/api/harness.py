@@ -20,6 +20,8 @@ from app.engines.account import Accounting
 from app.engines.embedded import EngineLimits
 from app.ports.lock import ExecutorLock
 from app.ports.prices import Prices
+from app.ports.provider_status import ProviderStatuses
+from app.providers.statuses import Statuses
 from app.security.redaction import Redactor
 from app.services.configured import Configured
 from app.services.principal import Principal
@@ -47,7 +49,13 @@ class Api:
         return finished
 
 
-def services_of(bench: Bench, *, checks: Sequence[ReadinessCheck] = (), lag: float = 0.0) -> ApiServices:
+def services_of(
+    bench: Bench,
+    *,
+    checks: Sequence[ReadinessCheck] = (),
+    lag: float = 0.0,
+    providers: ProviderStatuses | None = None,
+) -> ApiServices:
     """Services over an engine."""
     parts = Parts(
         store=bench.store,
@@ -60,6 +68,7 @@ def services_of(bench: Bench, *, checks: Sequence[ReadinessCheck] = (), lag: flo
         configured=Configured(
             providers=frozenset({"own"}), databases=frozenset({"embedded"}), keyless=frozenset({"own"})
         ),
+        providers=providers or Statuses([], []),
         webhook_rules=WebhookRules(default_secret=SERVICE_SECRET),
         redactor=Redactor([PROVIDER_SECRET]),
     )
@@ -83,10 +92,11 @@ async def api(
     streams: StreamLimits | None = None,
     principal: Principal | None = None,
     prices: Prices | None = None,
+    providers: ProviderStatuses | None = None,
 ) -> AsyncIterator[Api]:
     """A served API; unexpected exceptions become answers, as they do in production."""
     async with bench(script=script, limits=limits, lock=lock, prices=prices) as engine:
-        services = services_of(engine, checks=checks, lag=lag)
+        services = services_of(engine, checks=checks, lag=lag, providers=providers)
         app = create_api(
             services,
             max_body_bytes=max_body_bytes,

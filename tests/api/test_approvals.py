@@ -53,6 +53,17 @@ async def test_an_answer_that_does_not_fit_the_form_is_refused_and_changes_nothi
         assert (await it.client.get(f"/v1/approvals/{approval['id']}")).json()["status"] == "pending"
 
 
+async def test_an_answer_without_data_is_told_what_the_form_requires() -> None:
+    async with api() as it:
+        approval = await asked(it)
+        answer = await it.client.post(f"/v1/approvals/{approval['id']}", json={"action": "approve"})
+        told = problem(answer, 422, "answer_invalid")
+        assert told.detail.endswith("the form is not filled in")
+        (one,) = told.errors
+        assert (one.pointer, one.detail) == ("/data", "the form is not filled in")
+        assert one.hint == 'add "data": {"note": …}; the form requires \'note\''
+
+
 async def test_an_answer_lets_the_run_go_on_and_a_second_one_is_refused() -> None:
     async with api() as it:
         approval = await asked(it)
@@ -61,6 +72,7 @@ async def test_an_answer_lets_the_run_go_on_and_a_second_one_is_refused() -> Non
         first = await it.client.post(where, json=given)
         assert first.status_code == 200
         assert first.json()["answered_by"] == "local"
+        assert (await it.client.get(where)).content == first.content
         problem(await it.client.post(where, json=given), 409, "approval_answered")
         run = (await it.client.get(f"/v1/runs/{approval['run_id']}")).json()
         async with asyncio.timeout(5):

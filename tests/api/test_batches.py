@@ -116,6 +116,23 @@ class TestRefusals:
         assert one.pointer is not None
         assert one.pointer.startswith("/runs/1/inputs")
 
+    async def test_every_wrong_line_is_listed_with_its_number(self, client: httpx.AsyncClient) -> None:
+        lines = [b'{"x": 1}', b"nope", b"", b"[1]", b'{"x": 2}', b'{"x": 1, "x": 2}']
+        answer = await client.post(f"{BATCH}?workflow=add", content=b"\n".join(lines), headers=LINES)
+        found = problem(answer, 400, "malformed_body")
+        assert [(one.pointer, one.line) for one in found.errors] == [
+            ("/runs/1/inputs", 2),
+            ("/runs/2/inputs", 4),
+            ("/runs/4/inputs/x", 6),
+        ]
+        assert found.errors[1].detail == "line 4 should be an object and is a list"
+        assert "and 2 more" in found.detail
+
+    async def test_a_hundred_wrong_lines_are_listed_at_most(self, client: httpx.AsyncClient) -> None:
+        answer = await client.post(f"{BATCH}?workflow=add", content=b"{\n7\n" * 200, headers=LINES)
+        found = problem(answer, 400, "malformed_body")
+        assert [one.line for one in found.errors] == list(range(1, 101))
+
     @pytest.mark.parametrize(
         ("body", "pointer"),
         [
@@ -123,8 +140,6 @@ class TestRefusals:
             ({"workflow": ADD, "runs": []}, "/runs"),
             ({"workflow": ADD, "runs": [{"inputs": {}}, {"input": {}}]}, "/runs/1/input"),
             ({"workflow": ADD, "runs": [{"priority": 1000}]}, "/runs/0/priority"),
-            ({"workflow": ADD, "runs": [{"labels": {"batch": "mine"}}]}, "/runs/0/labels"),
-            ({"workflow": ADD, "runs": [{}], "labels": {"batch": "mine"}}, "/labels"),
             ({"workflow": ADD, "version": "1", "runs": [{}]}, ""),
         ],
     )
@@ -209,18 +224,18 @@ class TestAccepted:
             runs = [await ended(service.client, run_id) for run_id in answer.json()["run_ids"]]
             assert {run["status"] for run in runs} == {"completed"}
 
-    async def test_ten_thousand_runs_take_seconds_and_leave_the_loop_to_others(self) -> None:
-        """Of the figures only the order of magnitude: the machine of a test does other things, too."""
+    async def test_ten_thousand_runs_leave_the_loop_to_others(self) -> None:
+        """Counted, not timed: others are answered again and again before the batch is."""
         async with api(limits=EngineLimits(max_active_runs=1)) as service:
-            slowest = 0.0
+            answered = 0
             over = asyncio.Event()
 
             async def look() -> None:
-                nonlocal slowest
+                nonlocal answered
                 while not over.is_set():
-                    before = time.perf_counter()
+                    assert (await service.client.get("/healthz")).status_code == 200
+                    answered += 1
                     await asyncio.sleep(0)
-                    slowest = max(slowest, time.perf_counter() - before)
 
             body = orjson.dumps({"workflow": ADD, "runs": numbers(10_000)})
             watch = asyncio.create_task(look())
@@ -231,8 +246,7 @@ class TestAccepted:
             await watch
             assert answer.status_code == 202, answer.text
             assert len(set(answer.json()["run_ids"])) == 10_000
-            assert answer.elapsed.total_seconds() < 20
-            assert slowest < 1
+            assert answered >= 3
 
 
 class TestIdempotency:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.engines.embedded import EngineLimits
+from app.engines.engine import CancelReceipt
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext, ChatRequest
 from app.stores.memory import MemoryStore
@@ -104,6 +105,21 @@ class TestRefusals:
 
 
 class TestCancel:
+    async def test_a_defect_that_meets_one_run_is_told_beside_the_others(self, busy: Api) -> None:
+        run_ids = await submitted(busy.client, 3)
+        cancel = busy.bench.engine.cancel
+
+        async def fail_once(run_id: str, *, reason: str | None) -> CancelReceipt:
+            if run_id == run_ids[1]:
+                raise RuntimeError("a defect")
+            return await cancel(run_id, reason=reason)
+
+        busy.bench.engine.cancel = fail_once  # type: ignore[method-assign]  # a defect
+        answer = await busy.client.post(CANCEL, json={"filter": {"workflow": "asking"}})
+        found = answer.json()
+        assert (answer.status_code, found["matched"], found["accepted"]) == (202, 3, 2)
+        assert [(one["id"], one["code"]) for one in found["failed"]] == [(run_ids[1], "internal_error")]
+
     async def test_runs_that_do_not_match_are_left_alone(self, busy: Api) -> None:
         mine = await submitted(busy.client, 3, team="mine")
         yours = await submitted(busy.client, 1, team="yours")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import httpx
 import pytest
@@ -74,6 +75,17 @@ async def test_a_repetition_of_a_run_under_way_does_not_start_another(waits: boo
         first = await service.client.post(path, json={"workflow": DOCUMENT}, headers=KEY)
         again = await service.client.post(path, json={"workflow": DOCUMENT}, headers=KEY)
         assert (again.status_code, again.content) == (202, first.content)
+
+
+@pytest.mark.parametrize("query", ["", "?wait=5"])
+async def test_the_answer_is_given_again_when_the_run_is_pruned(service: Api, query: str) -> None:
+    first = await service.client.post("/v1/runs", json={"workflow": DOCUMENT}, headers=KEY)
+    await service.bench.finish(first.json()["id"])
+    assert await service.bench.store.runs.prune(time.time() + 1, limit=9) == 1
+    problem(await service.client.get(first.headers["location"]), 404, "run_not_found")
+    again = await service.client.post(f"/v1/runs{query}", json={"workflow": DOCUMENT}, headers=KEY)
+    assert (again.status_code, again.content) == (202, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
 
 
 async def test_registering_is_replayed(client: httpx.AsyncClient) -> None:

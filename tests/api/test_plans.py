@@ -128,6 +128,29 @@ async def test_a_price_that_is_not_known_is_named_and_makes_the_cost_null(servic
     assert found["at_most"]["cost_usd"] is None
 
 
+async def test_fallbacks_and_repairs_are_bounded_with_what_they_may_use(service: Api) -> None:
+    named = [{"provider": "own", "model": "dear", "max_tokens": 7}]
+    plain: dict[str, Any] = {"max_tokens": 10, "response_schema": {"type": "object"}}
+    fallbacks = step(await plan(service, workflow(llm("a", fallbacks=named, **plain))), "a")["at_most"]
+    assert (fallbacks["attempts"], fallbacks["model_calls"]) == (3, 6)
+    assert (fallbacks["output_tokens"], fallbacks["cost_usd"]) == (3 * 17, None)
+    repairs: dict[str, Any] = {"on_invalid": {"repair_attempts": 2}, **plain}
+    repaired = step(await plan(service, workflow(llm("a", **repairs))), "a")["at_most"]
+    once = step(await plan(service, workflow(llm("a", **plain))), "a")["at_most"]
+    assert (repaired["model_calls"], repaired["output_tokens"]) == (9, 90)
+    assert repaired["input_tokens"] > 3 * once["input_tokens"]
+    assert repaired["input_tokens_estimate"] == once["input_tokens_estimate"]
+    unasked = workflow(llm("b"), llm("a", "{{ steps.b.text }}", fallbacks=named, **repairs))
+    unknown = step(await plan(service, unasked), "a")["at_most"]
+    assert (unknown["model_calls"], unknown["output_tokens"]) == (18, 3 * 3 * 17)
+
+
+async def test_fallbacks_that_are_not_known_bound_nothing(service: Api) -> None:
+    document = workflow(llm("b"), llm("a", fallbacks="{{ steps.b.text }}", max_tokens=5))
+    found = step(await plan(service, document), "a")["at_most"]
+    assert (found["model_calls"], found["output_tokens"]) == (None, None)
+
+
 async def test_a_map_of_many_items_is_multiplied_and_not_expanded(service: Api) -> None:
     each = {"id": "each", "type": "map", "items": "{{ inputs.docs }}", "as": "doc"}
     document = workflow(
@@ -183,6 +206,13 @@ async def test_a_budget_is_held_against_the_worst_case(service: Api, tokens: int
     assert found["at_most"]["output_tokens"] == 150  # the default of runs with a budget, three times
 
 
+async def test_an_attempt_that_cannot_afford_its_fallback_exceeds_the_budget(service: Api) -> None:
+    named = [{"provider": "own", "model": "other", "max_tokens": 900}]
+    budget = {"max_tokens": 900 + OVERHEAD}
+    document = workflow(llm("a", fallbacks=named, retry="never"))
+    assert (await plan(service, document, budget=budget))["budget"]["verdict"] == "exceeds"
+
+
 async def test_a_budget_of_what_is_not_known_has_no_verdict(service: Api) -> None:
     document = workflow(llm("a", model="dear", max_tokens=5), budget={"max_cost_usd": 5.0})
     assert (await plan(service, document))["budget"]["verdict"] == "unknown"
@@ -196,3 +226,9 @@ async def test_what_the_configuration_lacks_is_told_with_its_place(service: Api)
         "did you mean 'own'?",
     )
     assert keyless["detail"] == "provider 'own' has no API key"
+
+
+async def test_a_fallback_without_a_key_is_told_too(service: Api) -> None:
+    named = [{"provider": "own", "model": "other"}]
+    found = await plan(service, workflow({**llm("a"), "provider": "{{ inputs.p }}", "fallbacks": named}))
+    assert [warning["detail"] for warning in found["warnings"]] == ["provider 'own' has no API key"]

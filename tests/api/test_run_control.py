@@ -152,6 +152,47 @@ async def test_a_run_is_paused_once_and_resumed_once(service: Api, script: Scrip
     assert (await service.bench.finish(run_id)).status == "completed"
 
 
+async def test_a_run_that_was_paused_in_the_queue_is_resumed_into_it(service: Api, script: Script) -> None:
+    script.open.clear()
+    document = {**DOCUMENT, "concurrency": {"key": "k", "limit": 1}}
+    first, second = [
+        (await service.client.post("/v1/runs", json={"workflow": document, "inputs": {"topic": "x"}})).json()
+        for _ in range(2)
+    ]
+    where = second["links"]["self"]
+    assert (await service.client.post(f"{where}/pause")).json()["status"] == "paused"
+    assert (await service.client.post(f"{where}/resume")).json()["status"] == "pending"
+    script.open.set()
+    for run in (first, second):
+        assert (await service.bench.finish(run["id"])).status == "completed"
+
+
+@pytest.mark.parametrize("operation", ["pause", "cancel"])
+async def test_a_reason_without_a_word_is_none(service: Api, script: Script, operation: str) -> None:
+    script.open.clear()
+    answer = await service.client.post("/v1/runs", json={"workflow": DOCUMENT, "inputs": {"topic": "x"}})
+    where = answer.headers["location"]
+    await service.client.post(f"{where}/{operation}", json={"reason": "  "})
+    view = (await service.client.get(where)).json()
+    assert (view["pause_reason"], view["cancel_reason"]) == (None, None)
+    script.open.set()
+
+
+async def test_a_run_that_took_too_long_says_so_in_its_error(service: Api) -> None:
+    document = workflow({"id": "rest", "type": "wait", "seconds": 600})
+    body = {"workflow": document, "timeout_seconds": 0.05}
+    answer = await service.client.post("/v1/runs?wait=9", json=body)
+    view = answer.json()
+    assert (answer.status_code, view["status"]) == (200, "timed_out")
+    assert view["error"] == {
+        "error_class": "timeout",
+        "message": "the run took longer than 0.05 s; raise its timeout_seconds",
+        "retryable": False,
+        "path": None,
+    }
+    Run.model_validate(view)
+
+
 async def test_a_run_that_waits_says_until_when(service: Api) -> None:
     document = workflow({"id": "rest", "type": "wait", "seconds": 600})
     answer = await service.client.post("/v1/runs", json={"workflow": document})

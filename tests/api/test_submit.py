@@ -39,6 +39,15 @@ async def test_a_run_is_accepted_at_once(service: Api) -> None:
     )
 
 
+async def test_a_caller_who_waited_in_vain_hears_what_the_run_is_by_now() -> None:
+    """Not what it was when it was accepted."""
+    asking = workflow({"id": "ask", "type": "approval", "message": "?"})
+    async with api() as service:
+        answer = await service.client.post("/v1/runs?wait=1", json={"workflow": asking})
+        assert answer.status_code == 202
+        assert RunAccepted.model_validate(answer.json()).status == "waiting"
+
+
 @pytest.mark.parametrize("how", ["parameter", "header", "both"])
 async def test_a_waiting_caller_gets_the_finished_run(client: httpx.AsyncClient, how: str) -> None:
     query = "?wait=9" if how != "header" else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.api.v1.schemas.runs import Run
 from app.api.v1.schemas.usage import RunUsage
 from app.ports.errors import TemporaryError
 from app.ports.models import CallContext, ChatRequest
@@ -24,7 +25,7 @@ CALL = 23e-6
 async def script(request: ChatRequest, context: CallContext) -> str:
     if context.path == "flaky" and context.attempt == 1:
         raise TemporaryError("rate_limit", "slow down")
-    return "no JSON" if context.path == "odd" and context.attempt == 1 else "{}"
+    return "no JSON" if context.path == "odd" and context.attempt == 1 and request.model != "m3" else "{}"
 
 
 @pytest.fixture
@@ -81,6 +82,18 @@ async def test_usage_is_summed_by_step_and_model_and_counts_answers_of_no_use(se
         "cost_usd": pytest.approx(6 * CALL),
     }
     assert found["budget"] is None
+
+
+async def test_the_calls_of_one_attempt_count_by_their_models(service: Api) -> None:
+    named = [{"provider": "own", "model": "dear"}, {"provider": "own", "model": "m3"}]
+    run = await service.run(workflow(llm("odd", fallbacks=named, response_schema={"type": "object"})))
+    found = await usage(service, run["id"])
+    assert {model["model"]: model["calls"] for model in found["models"]} == {"m": 1, "dear": 1, "m3": 1}
+    assert found["unknown_prices"] == ["own/dear", "own/m3"]
+    answer = await service.client.get(f"/v1/runs/{run['id']}")
+    (step,) = Run.model_validate(answer.json()).steps
+    assert step.usage is not None
+    assert [call.asked_model for call in step.usage.calls or ()] == ["m", "dear", "m3"]
 
 
 async def test_what_the_cache_saved_is_told_apart(service: Api) -> None:

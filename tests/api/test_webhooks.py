@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.v1.schemas.webhooks import Delivery, DeliveryList, Webhook, WebhookList, WebhookWithSecret
+from app.api.v1.schemas.webhooks import Delivery, DeliveryList, Webhook, WebhookCreated, WebhookList
 from app.ports.webhooks import DeliveryOutcome
 from app.services.principal import Principal
 from app.services.webhook_rules import WebhookRules
 from app.services.webhook_signing import is_secret
 from tests.api.harness import Api, api, problem
-from tests.engines.harness import llm
+from tests.engines.harness import llm, workflow
 from tests.stores.webhook_samples import OTHER_SECRET
 
 URL = "https://example.com/hook"
@@ -100,9 +100,17 @@ class TestSettings:
             await register(client)
         problem(await client.post("/v1/webhooks", json={"url": URL}), 409, "too_many_webhooks")
 
+    async def test_a_workflow_that_is_not_registered_is_warned_of(self, client: httpx.AsyncClient) -> None:
+        await client.post("/v1/workflows", json=workflow(llm("a"), name="billing"))
+        (warning,) = (await register(client, workflow="biling"))["warnings"]
+        assert (warning["pointer"], warning["line"]) == ("/workflow", 1)
+        assert warning["detail"] == "workflow 'biling' is not registered"
+        assert (await register(client, workflow="billing"))["warnings"] == []
+        assert (await register(client))["warnings"] == []
+
     async def test_the_secret_is_shown_once(self, client: httpx.AsyncClient) -> None:
         made = await register(client, description="d", labels={"team": "a"})
-        WebhookWithSecret.model_validate(made)
+        WebhookCreated.model_validate(made)
         assert is_secret(made["secret"])
         assert made["events"] == ["run.completed", "run.failed", "run.cancelled", "run.timed_out"]
         path = f"/v1/webhooks/{made['id']}"
@@ -115,14 +123,17 @@ class TestSettings:
             assert "whsec" not in answer.text
         Webhook.model_validate((await client.get(path)).json())
 
-    async def test_a_repeated_registration_gives_the_same_secret_again(
-        self, client: httpx.AsyncClient
-    ) -> None:
-        headers = {"Idempotency-Key": "k"}
+    async def test_a_repeated_registration_says_that_the_secret_was_shown(self, service: Api) -> None:
+        client, headers = service.client, {"Idempotency-Key": "k"}
         first, second = [
             await client.post("/v1/webhooks", json={"url": URL}, headers=headers) for _ in range(2)
         ]
-        assert first.content == second.content
+        secret = first.json()["secret"]
+        kept = await service.bench.store.idempotency.find("default", "k")
+        assert kept is not None
+        assert secret.encode() not in kept.body
+        assert second.json() == {**first.json(), "secret": None, "secret_shown_before": True}
+        WebhookCreated.model_validate(second.json())
         assert second.headers["Idempotency-Replayed"] == "true"
         assert len((await client.get("/v1/webhooks")).json()["data"]) == 1
         other = await client.post("/v1/webhooks", json={"url": URL + "2"}, headers=headers)
@@ -132,7 +143,7 @@ class TestSettings:
         made = await register(client, workflow="w", labels={"a": "b"}, include_outputs=True)
         path = f"/v1/webhooks/{made['id']}"
         changed = (await client.patch(path, json={"events": ["run.failed", "run.failed"]})).json()
-        del made["secret"]
+        del made["secret"], made["secret_shown_before"], made["warnings"]
         assert changed == {**made, "events": ["run.failed"], "updated_at": changed["updated_at"]}
         assert (await client.patch(path, json={"workflow": None})).json()["workflow"] is None
         assert (await client.patch(path, json={})).json()["include_outputs"] is True
@@ -157,7 +168,9 @@ class TestSettings:
         made = await register(client)
         path, headers = f"/v1/webhooks/{made['id']}/rotate", {"Idempotency-Key": "k"}
         first, second = [await client.post(path, headers=headers) for _ in range(2)]
-        assert first.json()["secret"] == second.json()["secret"]
+        assert is_secret(first.json()["secret"])
+        assert second.json() == {**first.json(), "secret": None, "secret_shown_before": True}
+        assert (await client.get(f"/v1/webhooks/{made['id']}")).json()["rotating_until"] is not None
 
     async def test_pages_follow_their_cursors(self, client: httpx.AsyncClient) -> None:
         made = [(await register(client))["id"] for _ in range(3)]
@@ -219,7 +232,9 @@ class TestDeliveries:
         answer = await service.client.post(found["links"]["redeliver"])
         assert (answer.status_code, answer.json()["id"], answer.json()["status"]) == (202, row.id, "pending")
         assert (await service.client.get(f"{path}?status=dead")).json()["data"] == []
-        assert [it.delivery.id for it in await store.due(answer_time(answer), limit=5)] == [row.id]
+        assert [it.delivery.id for it in await store.due(answer_time(answer), limit=5, per_target=5)] == [
+            row.id
+        ]
 
 
 def answer_time(answer: httpx.Response) -> float:

@@ -7,12 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 
 from app.api.openapi import openapi_document
 from app.api.v1.parameters import choices_of, one_of
-from app.api.wording import PATTERNS
+from app.api.wording import PATTERNS, body_errors
+from app.dsl.model_errors import models_in
 from app.services.run_events import EVENT_TYPES
 from tests.api.harness import Api, problem
+from tests.dsl.test_words import STOCK, WRONG
 from tests.engines.harness import llm, workflow
 
 UNKNOWN = "0197d6a0-7c1e-7000-8000-000000000000"
@@ -36,6 +40,19 @@ BODIES: list[tuple[Any, str, str, str]] = [
     ),
     ({"workflow": "x", "labels": {"": "y"}}, "/labels/", "'' has characters", "begin and end with"),
     ({"workflow": "x", "labels": {"a": 1}}, "/labels/a", "'a' should be text", '"…"'),
+    (
+        {"workflow": "x", "webhook": {"url": "ftp://x.example"}},
+        "/webhook/url",
+        "'url' has characters",
+        "http or https URL",
+    ),
+    (
+        {"workflow": "x", "webhook": {"url": "http://x.example", "events": ["run.complete"]}},
+        "/webhook/events/0",
+        "item 0 should be 'run.completed'",
+        "did you mean 'run.completed'?",
+    ),
+    ({"workflow": "x", "webhook": 5}, "/webhook", "'webhook' should be text or an object", "address"),
     ({"workflow": "x", "timeout_seconds": 0}, "/timeout_seconds", "should be greater than 0", ""),
 ]
 
@@ -113,6 +130,33 @@ def test_a_list_of_words_is_read_back_from_its_pattern() -> None:
     assert choices_of(one_of(EVENT_TYPES)) == EVENT_TYPES
     for other in PATTERNS:
         assert choices_of(other) == ()
+
+
+def bodies_of(service: Api) -> dict[str, type[BaseModel]]:
+    """The models of all bodies, by the path of their operation."""
+    return {
+        f"{min(route.methods or ())} {route.path}": model
+        for route in service.app.routes
+        if isinstance(route, APIRoute) and route.body_field is not None
+        for model in models_in(route.body_field.field_info.annotation)
+    }
+
+
+async def test_no_body_is_refused_in_the_words_of_the_validator(service: Api) -> None:
+    bodies = bodies_of(service)
+    assert len(bodies) > 10
+    said = []
+    for path, model in bodies.items():
+        for value in (*WRONG, *({key: wrong} for key in model.model_fields for wrong in WRONG)):
+            try:
+                model.model_validate(value)
+            except ValidationError as error:
+                found = body_errors(error.errors(include_url=False), value, model)
+                places = [(one.pointer, one.detail) for one in found]
+                assert len(places) == len(set(places)), path
+                said += [f"{path}{one.pointer}: {one.detail} ({one.hint})" for one in found]
+    assert len(said) > 500
+    assert not [one for one in said if STOCK.search(one)]
 
 
 # --- query parameters ---------------------------------------------------------------------------------

@@ -250,3 +250,10 @@ def llm(step_id: str, prompt: str = "say something", **more: Any) -> dict[str, A
 def workflow(*steps: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """A document."""
     return {"name": "test", "steps": list(steps), **more}
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until it holds, for 5 s at most."""
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.005)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import uuid_utils
 
-from app.engines.engine import LimitReached
+from app.engines.engine import LimitReached, Submission
+from app.ports.runs import RunFilter
 from app.stores.memory import MemoryStore
-from tests.engines.harness import Bench, bench, llm, workflow
+from tests.engines.harness import Bench, bench, eventually, llm, workflow
 
 
 def limited(on_limit: str, limit: int = 1) -> dict[str, Any]:
@@ -60,14 +64,47 @@ async def test_runs_too_many_wait_for_each_other_in_order() -> None:
         assert it.chat.most_in_flight <= 2
 
 
-async def test_the_oldest_makes_room_for_the_newest() -> None:
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_the_newest_runs_take_the_places_of_all_others_however_many_come_at_once(limit: int) -> None:
+    gate = Gate()
+    async with bench(script=gate) as it:
+        document = limited("cancel_oldest", limit)
+        first = [await it.submit(document, {"customer": "a"}) for _ in range(limit)]
+        other = await it.submit(document, {"customer": "b"})
+        newcomers = await asyncio.gather(*(it.submit(document, {"customer": "a"}) for _ in range(5)))
+        rows = await it.store.runs.list("default", RunFilter(), limit=100)
+        stay = [row.id for row in rows if row.id in newcomers][:limit]
+        overtaken = {*first, *newcomers} - {*stay}
+        for run in overtaken:
+            history = await it.finish(run)
+            assert (history.status, history.started_at is None) == ("cancelled", run not in first)
+            assert "took its place" in (history.cancel_reason or "")
+        await eventually(lambda: it.engine.stats().active == limit + 1)
+        assert [await status(it, run) for run in stay] == ["running"] * limit
+        gate.open.set()
+        assert {(await it.finish(run)).status for run in [*stay, other]} == {"completed"}
+
+
+async def test_the_last_run_of_a_batch_takes_the_place_of_the_others() -> None:
     gate = Gate()
     async with bench(script=gate) as it:
         first = await it.submit(limited("cancel_oldest"), {"customer": "a"})
-        second = await it.submit(limited("cancel_oldest"), {"customer": "a"})
-        assert (await it.finish(first)).status == "cancelled"
+        compiled = it.catalog.compile(limited("cancel_oldest"))
+        row = (await it.store.runs.list("default", RunFilter(), limit=1))[0]
+        ids = sorted(str(uuid_utils.uuid7()) for _ in range(60))
+        batch = [
+            Submission(
+                run=replace(row, id=run_id, status="pending", started_at=None, created_at=time.time()),
+                definition=compiled.definition,
+                inputs={"customer": "a"},
+            )
+            for run_id in ids
+        ]
+        await it.engine.submit_many(batch)
+        for run in [first, *ids[:-1]]:
+            assert (await it.finish(run)).status == "cancelled"
         gate.open.set()
-        assert (await it.finish(second)).status == "completed"
+        assert (await it.finish(ids[-1])).status == "completed"
 
 
 async def test_a_waiting_run_that_is_cancelled_leaves_its_place_in_the_queue() -> None:
@@ -78,6 +115,36 @@ async def test_a_waiting_run_that_is_cancelled_leaves_its_place_in_the_queue() -
         await it.engine.cancel(runs[1], reason=None)
         gate.open.set()
         assert [(await it.finish(run)).status for run in runs] == ["completed", "cancelled", "completed"]
+
+
+async def test_a_run_that_is_paused_in_the_queue_goes_back_to_it_when_it_is_resumed() -> None:
+    gate = Gate()
+    async with bench(script=gate) as it:
+        runs = [await it.submit(limited("queue"), {"customer": "a"}) for _ in range(2)]
+        await it.engine.pause(runs[1], reason=None)
+        assert await status(it, runs[1]) == "paused"
+        await it.engine.resume(runs[1])
+        await asyncio.sleep(0.1)
+        assert [await status(it, run) for run in runs] == ["running", "pending"]
+        gate.open.set()
+        ends = [await it.finish(run) for run in runs]
+        assert [end.status for end in ends] == ["completed", "completed"]
+        assert (ends[1].started_at or 0.0) >= (ends[0].ended_at or 0.0)
+
+
+async def test_a_run_that_is_paused_in_the_queue_holds_no_place_and_stays_paused() -> None:
+    gate = Gate()
+    store = MemoryStore()
+    await store.open()
+    async with bench(store=store, script=gate) as it:
+        runs = [await it.submit(limited("queue"), {"customer": "a"}) for _ in range(3)]
+        await it.engine.pause(runs[1], reason=None)
+    async with bench(store=store, script=gate) as it:
+        gate.open.set()
+        assert [(await it.finish(run)).status for run in (runs[0], runs[2])] == ["completed"] * 2
+        assert await status(it, runs[1]) == "paused"
+        await it.engine.resume(runs[1])
+        assert (await it.finish(runs[1])).status == "completed"
 
 
 async def test_the_limit_holds_across_a_restart() -> None:

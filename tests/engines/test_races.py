@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from app.ports.models import CallContext, ChatRequest
 from app.ports.runs import JournalRow, StatusChange
 from app.stores.memory_lock import ExecutorSlot, MemoryLock
 from tests.engines.faults import opened
-from tests.engines.harness import bench, llm, workflow
+from tests.engines.harness import bench, eventually, llm, workflow
 from tests.engines.test_concurrency import limited
 from tests.engines.test_embedded import ONE, Gate
 from tests.engines.test_nested import transform
@@ -27,12 +27,6 @@ from tests.engines.test_waiting import CALL, CHILD, register, until, waiting
 QUICK = EngineLimits(poll_seconds=0.02)
 ONE_AT_A_TIME = EngineLimits(max_active_runs=1, poll_seconds=0.02)
 KEY = {"customer": "a"}
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110  nobody tells
-            await asyncio.sleep(0.005)
 
 
 # --- the queue ----------------------------------------------------------------------------------------

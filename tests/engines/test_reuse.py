@@ -166,7 +166,9 @@ class Unreadable:
     async def append(self, rows: Sequence[JournalRow], change: StatusChange | None = None) -> None:
         await self._journal.append(rows, change)
 
-    async def read(self, run_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[JournalRow]:
+    async def read(
+        self, run_id: str, *, after: int = 0, limit: int | None = None, max_bytes: int | None = None
+    ) -> Sequence[JournalRow]:
         if limit is not None and self.failures:
             self.failures -= 1
             raise StoreUnavailable("the disk reports an I/O error")

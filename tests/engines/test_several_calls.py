@@ -120,6 +120,33 @@ async def test_where_nobody_answers_only_what_may_be_billed_is_charged() -> None
         assert charged(history)[0] == 2 * INPUT + 149
 
 
+def refusing(*models: str) -> Any:
+    """As a circuit breaker does: with the class of the failures that opened it, and no call."""
+
+    async def script(request: ChatRequest, context: CallContext) -> str:
+        if request.model in models:
+            error = TemporaryError("server_error", f"{request.model} was not called")
+            error.unsent = True
+            raise error
+        return f"by {request.model}"
+
+    return script
+
+
+@pytest.mark.parametrize("fallbacks", [[], [{"provider": "own", "model": "dear"}]])
+async def test_calls_that_were_not_made_cost_nothing(fallbacks: list[Any]) -> None:
+    async with bench(script=refusing("m", "dear"), prices=PRICES) as it:
+        history = await it.run(workflow(ask(fallbacks=fallbacks), budget={"max_tokens": 100_000}))
+        assert history.status == "failed"
+        assert charged(history) == (0, 0.0)
+
+
+async def test_a_call_that_was_not_made_leaves_the_next_ones_bill() -> None:
+    async with bench(script=refusing("m"), prices=PRICES) as it:
+        history = await it.run(workflow(ask(), budget={"max_tokens": 100_000}))
+        assert charged(history) == pytest.approx((5, 2300 * USD))
+
+
 async def test_a_call_that_ends_the_attempt_leaves_those_uncharged_that_were_not_made() -> None:
     async def broken(request: ChatRequest, context: CallContext) -> str:
         raise TemporaryError("connection", "the line broke")

@@ -89,6 +89,18 @@ async def test_a_pending_step_names_what_it_waits_for_back_to_what_is_under_way(
     ]
 
 
+async def test_a_step_of_a_run_that_is_paused_for_its_budget_says_how_to_go_on() -> None:
+    document = workflow(llm("a", max_tokens=100), budget={"max_tokens": 50, "on_exceeded": "pause"})
+    async with bench() as it:
+        run_id = await it.submit(document)
+        await until(it, run_id, lambda history: history.status == "paused")
+        answer = await why(it, run_id, "a")
+    assert (answer.reason, answer.details["pause_reason"]) == ("run_paused", "budget")
+    assert "tokens" in answer.details["pause_detail"]
+    assert answer.details["pause_detail"].rstrip(".") in answer.summary
+    assert f"POST /v1/runs/{run_id}/resume" in answer.summary
+
+
 async def test_a_step_waits_for_its_turn_in_its_block_for_a_slot_or_for_the_end_of_a_pause() -> None:
     block = {"id": "fan", "type": "parallel", "max_concurrency": 1, "tasks": [llm("x"), llm("y")]}
     async with bench(script=stuck) as it:
@@ -227,6 +239,21 @@ async def test_a_false_condition_is_told_with_its_operands() -> None:
     assert 400 < len(text["value"]) < 600
 
 
+@pytest.mark.parametrize(
+    ("condition", "warned"), [("inputs.go", True), ("{{ inputs.go }}", True), ("inputs.go == 'no'", False)]
+)
+async def test_a_condition_that_is_only_a_text_is_told_to_hold_whatever_it_says(
+    condition: str, warned: bool
+) -> None:
+    document = workflow(transform("gated", "1", condition=condition))
+    async with bench() as it:
+        run_id = await ended(it, document, {"go": "no"})
+        told = await why(it, run_id, "gated")
+    assert told.reason == "completed"
+    assert told.details["condition"]["operands"][0]["value"] == "no"
+    assert ("whatever it says" in told.summary) is warned
+
+
 async def test_the_operands_within_a_map_are_those_of_the_item() -> None:
     document = workflow(each(transform("big", "n", condition="n > 1")))
     async with bench() as it:
@@ -315,6 +342,26 @@ async def test_outputs_without_a_call_tell_where_they_come_from() -> None:
     assert cached.details["saved"]["input_tokens"] == 3
     assert reused.reason == "reused"
     assert reused.see["source"].id == reused.details["run_id"]
+
+
+async def test_an_answer_tells_who_did_not_give_it_and_what_it_took() -> None:
+    async def script(request: ChatRequest, context: CallContext) -> str:
+        if request.model == "m":
+            raise PermanentError("context_length", "too long")
+        return "{}" if len(request.messages) > 1 else "no JSON"
+
+    named = [{"provider": "own", "model": "larger"}]
+    asked: dict[str, Any] = {"response_schema": {}, "on_invalid": {"repair_attempts": 1}}
+    async with bench(script=script) as it:
+        run_id = await ended(it, workflow(llm("a", fallbacks=named, **asked)))
+        answer = await why(it, run_id, "a")
+    assert answer.summary == (
+        "It completed after one repair of its answer, answered by 'larger' because these were not able to: "
+        "'m' of 'own' (context_length)."
+    )
+    assert answer.details["answered"] == {"provider": "own", "model": "larger"}
+    assert answer.details["tried"][0]["error_class"] == "context_length"
+    assert answer.details["repairs"] == 1
 
 
 async def test_an_unanswered_approval_and_an_answered_one() -> None:

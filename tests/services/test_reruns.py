@@ -45,7 +45,7 @@ class World:
         """A run of Ada's that has ended."""
         request = RunRequest(workflow=DOCUMENT, inputs={"q": "why"}, **more)  # type: ignore[arg-type]  # as given
         accepted = await self.services.runs.submit(ADA, request, receipt)
-        view = await self.services.runs.wait(accepted, seconds=10)
+        view = await self.services.runs.wait(ADA, accepted, seconds=10)
         assert view is not None
         self.bench.chat.calls.clear()
         return view
@@ -53,14 +53,14 @@ class World:
     async def retried(self, run_id: str) -> RunView:
         """The repetition, once it has ended."""
         accepted = await self.services.reruns.retry(ADA, run_id, receipt)
-        view = await self.services.runs.wait(accepted, seconds=10)
+        view = await self.services.runs.wait(ADA, accepted, seconds=10)
         assert view is not None
         return view
 
     async def rerun(self, run_id: str, request: RerunRequest) -> RunView:
         """The run with changes, once it has ended."""
         accepted = await self.services.reruns.rerun(ADA, run_id, request, receipt)
-        view = await self.services.runs.wait(accepted, seconds=10)
+        view = await self.services.runs.wait(ADA, accepted, seconds=10)
         assert view is not None
         return view
 
@@ -88,7 +88,7 @@ async def test_another_tenants_run_cannot_be_repeated_or_paused(world: World) ->
     with pytest.raises(RunNotFound):
         await services.pauses.pause(BOB, run_id, reason=None, answer=DONE)
     with pytest.raises(RunNotFound):
-        await services.pauses.resume(BOB, run_id, answer=DONE)
+        await services.pauses.resume(BOB, run_id, receipt=lambda _: DONE)
     assert not await world.bench.store.runs.list("bob", RunFilter(), limit=10)
 
 
@@ -105,7 +105,7 @@ async def test_a_run_under_way_cannot_be_repeated() -> None:
     async with bench(script=never) as engine:
         services = services_of(engine)
         request = RunRequest(workflow=DOCUMENT, inputs={"q": "why"})
-        run_id = (await services.runs.submit(ADA, request, receipt)).run.id
+        run_id = (await services.runs.submit(ADA, request, receipt)).run_id
         with pytest.raises(RunNotEnded):
             await services.reruns.retry(ADA, run_id, receipt)
         with pytest.raises(RunNotEnded):
@@ -171,11 +171,11 @@ async def test_a_cancelled_run_can_be_retried() -> None:
         request = RunRequest(workflow=DOCUMENT, inputs={"q": "why"})
         accepted = await services.runs.submit(ADA, request, receipt)
         await reached.wait()
-        await engine.engine.cancel(accepted.run.id, reason=None)
-        await engine.finish(accepted.run.id)
+        await engine.engine.cancel(accepted.run_id, reason=None)
+        await engine.finish(accepted.run_id)
         go.set()
-        retried = await services.reruns.retry(ADA, accepted.run.id, receipt)
-        assert (await engine.finish(retried.run.id)).status == "completed"
+        retried = await services.reruns.retry(ADA, accepted.run_id, receipt)
+        assert (await engine.finish(retried.run_id)).status == "completed"
         assert engine.chat.calls == {"a": 1, "b": 2}
 
 
@@ -225,7 +225,7 @@ async def test_the_same_key_gives_the_same_repetition(world: World) -> None:
     key = IdempotencyKey(key="k", fingerprint="f")
     one = await world.services.reruns.rerun(ADA, run_id, RerunRequest(), receipt, key)
     two = await world.services.reruns.rerun(ADA, run_id, RerunRequest(), receipt, key)
-    assert (two.run.id, two.replayed) == (one.run.id, True)
+    assert (two.run_id, two.replayed) == (one.run_id, True)
     assert len(await world.bench.store.runs.list("ada", RunFilter(), limit=10)) == 2
 
 
@@ -234,7 +234,7 @@ async def test_a_run_that_has_ended_can_be_neither_paused_nor_resumed(world: Wor
     with pytest.raises(RunEnded):
         await world.services.pauses.pause(ADA, run_id, reason=None, answer=DONE)
     with pytest.raises(RunEnded):
-        await world.services.pauses.resume(ADA, run_id, answer=DONE)
+        await world.services.pauses.resume(ADA, run_id, receipt=lambda _: DONE)
 
 
 async def test_a_paused_run_says_why_and_goes_on_when_it_is_resumed() -> None:
@@ -247,16 +247,16 @@ async def test_a_paused_run_says_why_and_goes_on_when_it_is_resumed() -> None:
     async with bench(script=held) as engine:
         services = services_of(engine)
         request = RunRequest(workflow=DOCUMENT, inputs={"q": "why"})
-        run_id = (await services.runs.submit(ADA, request, receipt)).run.id
+        run_id = (await services.runs.submit(ADA, request, receipt)).run_id
         await engine.chat.started.wait()
         with pytest.raises(NotPossible):
-            await services.pauses.resume(ADA, run_id, answer=DONE)
+            await services.pauses.resume(ADA, run_id, receipt=lambda _: DONE)
         key = IdempotencyKey(key="k", fingerprint="f")
         assert await services.pauses.pause(ADA, run_id, reason="look", answer=DONE, key=key) == (DONE, False)
         assert await services.pauses.pause(ADA, run_id, reason="look", answer=DONE, key=key) == (DONE, True)
         go.set()
         view = await services.runs.get(ADA, run_id)
         assert (view.summary.status, view.pause_reason) == ("paused", "look")
-        assert await services.pauses.resume(ADA, run_id, answer=DONE) == (DONE, False)
+        assert await services.pauses.resume(ADA, run_id, receipt=lambda _: DONE) == (DONE, False)
         assert (await engine.finish(run_id)).status == "completed"
         assert (await services.runs.get(ADA, run_id)).pause_reason is None

@@ -144,7 +144,19 @@ ROWS: list[tuple[e.Event, dict[str, Any] | None, str | None, dict[str, Any]]] = 
     (e.RunCompleted(at=AT), {"outputs": {"x": 1}}, "run.completed", {"outputs": {"x": 1}}),
     (e.RunFailed(path="a", failure=FAILURE, at=AT), None, "run.failed", {"error": ERROR}),
     (e.RunCancelled(at=AT), None, "run.cancelled", {}),
-    (e.RunTimedOut(at=AT), None, "run.timed_out", {}),
+    (
+        e.RunTimedOut(at=AT),
+        None,
+        "run.timed_out",
+        {
+            "error": {
+                "error_class": "timeout",
+                "message": "the run took longer than it may; raise its timeout_seconds",
+                "retryable": False,
+                "path": None,
+            }
+        },
+    ),
 ]
 
 

@@ -44,8 +44,8 @@ def runs(engine: Bench) -> RunService:
 
 async def finished(runs: RunService, principal: Principal) -> str:
     accepted = await runs.submit(principal, RunRequest(workflow=workflow(llm("a"), llm("b"))), receipt)
-    assert await runs.wait(accepted, seconds=10)
-    return accepted.run.id
+    assert await runs.wait(ADA, accepted, seconds=10)
+    return accepted.run_id
 
 
 async def test_another_tenants_run_does_not_exist(runs: RunService) -> None:
@@ -104,18 +104,18 @@ async def test_a_shutdown_lets_waiting_callers_go() -> None:
     async with bench(script=never) as engine:
         services = services_of(engine)
         accepted = await services.runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
-        waiting = asyncio.ensure_future(services.runs.wait(accepted, seconds=60))
+        waiting = asyncio.ensure_future(services.runs.wait(ADA, accepted, seconds=60))
         await engine.chat.started.wait()
         services.close()
         assert await asyncio.wait_for(waiting, 5) is None
-        assert await asyncio.wait_for(services.runs.wait(accepted, seconds=60), 5) is None
+        assert await asyncio.wait_for(services.runs.wait(ADA, accepted, seconds=60), 5) is None
 
 
 async def test_a_shutdown_may_be_told_of_any_number_of_times() -> None:
     async with bench(script=never) as engine:
         services = services_of(engine)
         accepted = await services.runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
-        waiting = asyncio.ensure_future(services.runs.wait(accepted, seconds=60))
+        waiting = asyncio.ensure_future(services.runs.wait(ADA, accepted, seconds=60))
         await engine.chat.started.wait()
         while not waiting.done():
             services.close()
@@ -129,7 +129,7 @@ async def test_a_wait_that_begins_in_a_shutdown_does_not_even_yield() -> None:
         accepted = await services.runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
         services.close()
         with pytest.raises(StopIteration) as ended:
-            services.runs.wait(accepted, seconds=60).send(None)
+            services.runs.wait(ADA, accepted, seconds=60).send(None)
         assert ended.value.value is None
         services.close()
 
@@ -144,9 +144,9 @@ async def test_a_cancellation_whose_key_cannot_be_kept_is_no_failure() -> None:
         await engine.chat.started.wait()
         answer = Answer(status_code=202, body=b"cancelling")
         key = IdempotencyKey(key="k", fingerprint="f")
-        given = await runs.cancel(ADA, accepted.run.id, reason=None, receipt=lambda _: answer, key=key)
+        given = await runs.cancel(ADA, accepted.run_id, reason=None, receipt=lambda _: answer, key=key)
         assert given == (answer, False)
-        assert (await engine.finish(accepted.run.id)).status == "cancelled"
+        assert (await engine.finish(accepted.run_id)).status == "cancelled"
 
 
 class KeepsNothing:
@@ -173,7 +173,7 @@ async def test_a_stream_past_the_end_of_a_run_ends_with_it(heartbeat_seconds: fl
     async with bench(script=held) as engine:
         runs = services_of(engine).runs
         accepted = await runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
-        stream = await runs.follow(ADA, accepted.run.id, after=1000)
+        stream = await runs.follow(ADA, accepted.run_id, after=1000)
         assert stream is not None
         items = stream.items(heartbeat_seconds=heartbeat_seconds)
         following = asyncio.ensure_future(seen_of(items))
@@ -233,7 +233,7 @@ async def test_a_quiet_stream_beats_and_ends_with_the_process() -> None:
     async with bench(script=held) as engine:
         services = services_of(engine)
         accepted = await services.runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
-        stream = await services.runs.follow(ADA, accepted.run.id, after=0)
+        stream = await services.runs.follow(ADA, accepted.run_id, after=0)
         assert stream is not None
         items = stream.items(heartbeat_seconds=0.01)
         types = [item.type async for item in take(items, 2) if isinstance(item, RunEvent)]
@@ -249,7 +249,7 @@ async def test_a_standby_that_looks_often_beats_no_oftener_than_asked() -> None:
     async with bench(lock=taken_lock()) as engine:
         runs = services_of(engine).runs
         accepted = await runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)
-        stream = await runs.follow(ADA, accepted.run.id, after=0)
+        stream = await runs.follow(ADA, accepted.run_id, after=0)
         assert stream is not None
         started = time.monotonic()
         items = stream.items(heartbeat_seconds=seconds)

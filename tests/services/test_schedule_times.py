@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ports.schedules import ScheduleSpec
-from app.services.schedule_times import MOST_CHARACTERS, Timing, TimingInvalid, timing_of
+from app.services import schedule_times
+from app.services.cron_words import MOST_CHARACTERS
+from app.services.schedule_times import Timing, TimingInvalid, timing_of
 
 BERLIN = "Europe/Berlin"
 ZONES = [
@@ -86,6 +88,31 @@ def test_a_misspelt_zone_is_answered_with_the_right_one() -> None:
     with pytest.raises(TimingInvalid) as refused:
         timing("0 9 * * *", "Europe/Berln")
     assert refused.value.problems[0].hint == "did you mean 'Europe/Berlin'?"
+
+
+@pytest.mark.parametrize(
+    ("cron", "detail", "hint"),
+    [
+        ("0 0 31 2 *", "names a day that its month does not have", "February has 29 days at most"),
+        ("0 0 */30 * MON#2", "never matches: no day meets it", "L is the last"),
+        ("@reboot", "there is no '@reboot' here", "use one of '@hourly', '@daily'"),
+        ("@dayly", "there is no '@dayly' here", "did you mean '@daily'?"),
+        ("0 0 9 * * MON", "has six fields and not five", "leave one out, as in '0 9 * * MON'"),
+        ("* * * *", "has not five fields but 4", "write minute, hour, day of month"),
+        ("0 9 * * monday", "'monday' is no day of week", "did you mean 'MON'?"),
+        ("0 9 * * MO-FR", "'MO-FR' is no day of week", "did you mean 'MON-FRI'?"),
+        ("0 9 1 JANUARY *", "'JANUARY' is no month", "did you mean 'JAN'?"),
+        ("0 9 * * X", "'X' is no day of week", "the day of week is 0 to 7"),
+        ("61 * * * *", "'61' is no minute", "the minute is 0 to 59"),
+        ("0 9 ? * MON", "'?' is no day of month", "write '*' for any"),
+    ],
+)
+def test_a_refused_expression_says_what_is_wrong_and_what_to_write(cron: str, detail: str, hint: str) -> None:
+    with pytest.raises(TimingInvalid) as caught:
+        timing(cron)
+    (problem,) = caught.value.problems
+    assert detail in problem.detail
+    assert hint in (problem.hint or "")
 
 
 @given(cron=st.text("0123456789*/,-#LW MONJAN@", max_size=30))
@@ -205,3 +232,17 @@ def test_the_latest_time_of_a_stretch_is_the_last_one_counted_from_its_beginning
     else:
         return  # too many to count
     assert timing.last_until(start, now + 0.5) == last
+
+
+def test_a_zone_that_exists_is_found_without_looking_at_all_of_them() -> None:
+    schedule_times._zone_names.cache_clear()
+    assert timing("0 9 * * *", "Pacific/Chatham").next_after(0.0) is not None
+    assert schedule_times._zone_names.cache_info().misses == 0
+
+
+@pytest.mark.parametrize(
+    "zone", ["posix/Europe/Berlin", "right/Europe/Berlin", "posixrules", "/etc/localtime"]
+)
+def test_a_zone_has_no_other_name_than_its_own(zone: str) -> None:
+    with pytest.raises(TimingInvalid):
+        timing("0 9 * * *", zone)

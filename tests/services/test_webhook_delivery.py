@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -28,8 +30,10 @@ from app.services.webhook_sender import WebhookSender
 from app.stores.memory import MemoryStore
 from app.stores.memory_lock import ExecutorSlot, MemoryLock
 from app.stores.memory_webhooks import MemoryWebhooks
+from app.stores.sql.schema import DATABASE_FILE
+from app.stores.sql.sqlite import SqliteStore
 from tests.engines.harness import Bench, WallClock, bench, llm
-from tests.stores.webhook_samples import OTHER_SECRET, SECRET, an_endpoint
+from tests.stores.webhook_samples import OTHER_SECRET, SECRET, a_delivery, an_endpoint
 
 T = TypeVar("T")
 Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
@@ -495,3 +499,37 @@ class TestLife:
             await it.idle()
         assert len({request.headers["webhook-id"] for request in it.received}) == number
         assert len(it.received) == number
+
+
+class TestBacklogs:
+    async def test_one_target_s_long_backlog_delays_nobody_else(self, tmp_path: Path) -> None:
+        """50,000 deliveries are due to a receiver that never answers, and one to another since then."""
+        store = SqliteStore(tmp_path)
+        await store.open()
+        await store.webhooks.create(ours("e1", url="https://dead.example/", target="dead"))
+        await store.webhooks.create(ours("e2", url="https://alive.example/", target="alive"))
+        with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as connection, connection:
+            connection.executemany(
+                "INSERT INTO webhook_deliveries VALUES ('e1', ?, 'default', 'dead', NULL, NULL, "
+                "'webhook.test', 'pending', 0, 0, '[]', ?, 1.0, NULL)",
+                ((f"msg_{number}", float(number)) for number in range(50_000)),
+            )
+        late = a_delivery("late", endpoint_id="e2", tenant="default", target="alive", event="webhook.test")
+        await store.webhooks.add(replace(late, next_attempt_at=60_000.0, created_at=60_000.0))
+        gone = asyncio.Event()
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            if request.url.host == "dead.example":
+                await gone.wait()
+            return httpx.Response(204)
+
+        async with post(answer, store=store) as it:
+            started = asyncio.get_running_loop().time()
+            assert (await it.settled("e2")).status == "delivered"
+            assert asyncio.get_running_loop().time() - started < 3
+            looks = asyncio.get_running_loop().time()
+            for _ in range(50):
+                await store.webhooks.due(70_000.0, limit=128, per_target=16, exclude=frozenset({"dead"}))
+            assert asyncio.get_running_loop().time() - looks < 1  # 50,000 rows apiece would take several
+            gone.set()
+        await store.close()

@@ -28,6 +28,7 @@ from app.ports.problems import Problem
 from app.services import batches
 from app.services.batches import MOST_RUNS, BatchRequest
 from app.services.errors import ServiceError, rejection
+from app.steps.transforms.function import kind_of
 
 LINES_TYPE: Final = "application/x-ndjson"
 
@@ -128,40 +129,50 @@ def _moved(error: ErrorDetails, position: int) -> ErrorDetails:
 
 
 async def _lines(body: bytes, workflow: str, version: str | None) -> BatchRequest:
+    """Every line is looked at before any is refused, up to `MAX_ERRORS` that are wrong."""
     pace = Pace()
+    position = 0
     runs: list[batches.BatchRun] = []
+    unreadable: list[Problem] = []
     problems: list[Problem] = []
     for number, line in enumerate(body.split(b"\n"), start=1):
         if not line.strip():
             continue
-        if len(runs) == MOST_RUNS:
+        if position == MOST_RUNS:
             detail = f"a batch holds at most {MOST_RUNS:,} runs"
             problems.append(Problem(pointer="/runs", detail=detail, hint="send the rest as another batch"))
             break
-        inputs = await _inputs(line, number, len(runs))
-        if not isinstance(inputs, dict):
-            pointer = f"/runs/{len(runs)}/inputs"
-            problems.append(
-                Problem(pointer=pointer, detail="must be an object", hint="write {…}", line=number)
+        under = f"/runs/{position}/inputs"
+        position += 1
+        try:
+            runs.append(batches.BatchRun(inputs=_object_of(await parsed(line))))
+        except MalformedJson as error:
+            found = error.problem
+            unreadable.append(
+                replace(
+                    found, pointer=under + found.pointer, detail=f"line {number}: {found.detail}", line=number
+                )
             )
-            if len(problems) >= MAX_ERRORS:
-                break
-        runs.append(batches.BatchRun(inputs=inputs))
+        except TypeError as error:
+            detail = f"line {number} should be an object and is {error}"
+            problems.append(Problem(pointer=under, detail=detail, hint="write {…}", line=number))
+        if len(unreadable) + len(problems) >= MAX_ERRORS:
+            break
         await pace.keep()
-    if not runs:
+    if not position:
         problems.append(Problem(pointer="/runs", detail="there is no line", hint="send 1 line for each run"))
+    if unreadable:
+        raise Refused(malformed(*sorted([*unreadable, *problems], key=lambda one: one.line or 0)))
     if problems:
         raise Refused(invalid_request(problems))
     return BatchRequest(workflow=workflow, version=version, runs=runs)
 
 
-async def _inputs(line: bytes, number: int, position: int) -> Any:
-    try:
-        return await parsed(line)
-    except MalformedJson as error:
-        found = error.problem
-        under = f"/runs/{position}/inputs"
-        raise Refused(malformed(replace(found, pointer=under + found.pointer, line=number))) from error
+def _object_of(value: Any) -> dict[str, Any]:
+    """The value itself. Raises `TypeError`, which says what else it is."""
+    if not isinstance(value, dict):
+        raise TypeError(kind_of(value))
+    return value
 
 
 # --- places -------------------------------------------------------------------------------------------

@@ -28,10 +28,11 @@ from app.api.v1.schemas.batches import BatchAccepted, BulkOutcome, CancelRuns, C
 from app.api.v1.submissions import accepted_answer
 from app.ports.errors import DefinitionInvalid, InputsInvalid
 from app.ports.runs import RunFilter
-from app.services.batches import BATCH_LABEL, Batch
+from app.services.batches import Batch
 from app.services.bulk import BulkOutcome as Outcome
 from app.services.bulk import Selection
 from app.services.idempotency import Answer, IdempotencyKey, fingerprint
+from app.services.run_labels import BATCH
 
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -169,6 +170,6 @@ async def _key_of(request: Request, key: str | None) -> IdempotencyKey | None:
 
 
 def _accepted(batch: Batch) -> Answer:
-    runs = f"/v1/runs?label={BATCH_LABEL}:{batch.id}"
+    runs = f"/v1/runs?label={BATCH}:{batch.id}"
     body = {"batch": batch.id, "count": len(batch.run_ids), "run_ids": batch.run_ids, "links": {"runs": runs}}
     return Answer(status_code=202, body=orjson.dumps(body), headers={"Location": runs})

@@ -81,7 +81,8 @@ async def _plan_workflow(
 ) -> Response:
     """Renders what is known before the run, and bounds calls, tokens and cost; nothing is called or stored.
 
-    Inputs are checked as those of a run are. `warnings` name what the service's configuration lacks.
+    Inputs are checked as those of a run are. `warnings` name what the service's configuration lacks, and
+    vectors that do not fit what is remembered of their index.
     """
     wanted = PlanRequest(
         workflow=body.workflow,

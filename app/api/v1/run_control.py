@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -102,9 +103,10 @@ async def _resume_run(
 ) -> Response:
     """Goes on with a paused run; one that was paused for its `budget` may be given another."""
     key = await idempotency_of(request, idempotency_key)
-    answer = _steered(run_id, "running")
     budget = body.budget.given() if body and body.budget else None
-    given, replayed = await services.pauses.resume(principal, run_id, answer=answer, budget=budget, key=key)
+    given, replayed = await services.pauses.resume(
+        principal, run_id, receipt=partial(_steered, run_id), budget=budget, key=key
+    )
     return answer_response(given, replayed=replayed, media_type=JSON)
 
 

@@ -126,6 +126,9 @@ async def _submit(
             }
             answer = Answer(status_code=200, body=render_run(view), headers=headers)
             return answer_response(answer, replayed=accepted.replayed, media_type=JSON)
+        if (now := await services.runs.summary(principal, accepted.run_id)) is not None:
+            # It was accepted a while ago: what it is by now is what the caller waited to hear.
+            return answer_response(accepted_answer(now), replayed=accepted.replayed, media_type=JSON)
     return answer_response(accepted.answer, replayed=accepted.replayed, media_type=JSON)
 
 
@@ -154,7 +157,7 @@ async def _end_of(
     request: Request, services: ApiServices, principal: Principal, accepted: Accepted, terms: Terms
 ) -> RunView | None:
     """The ended run, or None. Only a caller who asked for it takes the run along when it goes away."""
-    end = services.runs.wait(accepted, seconds=float(terms.wait_seconds or 0))
+    end = services.runs.wait(principal, accepted, seconds=float(terms.wait_seconds or 0))
     if not terms.cancel_on_disconnect:
         return await end
     waiting = asyncio.ensure_future(end)
@@ -162,7 +165,7 @@ async def _end_of(
     try:
         await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            await services.runs.abandon(principal, accepted.run.id)
+            await services.runs.abandon(principal, accepted.run_id)
             return None
         return waiting.result()
     finally:

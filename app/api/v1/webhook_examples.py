@@ -33,7 +33,9 @@ WEBHOOK: Final[dict[str, Any]] = {
 WEBHOOK_WITH_SECRET: Final[dict[str, Any]] = {
     **WEBHOOK,
     "secret": "whsec_ZXhhbXBsZSBvbmx5LCBkbyBub3QgdXNlIHRoaXMgb25l",
+    "secret_shown_before": False,
 }
+WEBHOOK_CREATED: Final[dict[str, Any]] = {**WEBHOOK_WITH_SECRET, "warnings": []}
 WEBHOOK_LIST: Final[dict[str, Any]] = {"data": [WEBHOOK], "next_cursor": None}
 DELIVERY: Final[dict[str, Any]] = {
     "id": f"msg_{_RUN_ID}_5",

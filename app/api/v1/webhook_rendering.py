@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 
+from app.api.problems import problem_entry
 from app.api.v1.rendering import run_path
+from app.ports.problems import Problem
 from app.ports.webhooks import Delivery, SendAttempt
 from app.services.timestamps import rfc3339, rfc3339_or_none
 from app.services.webhook_views import WebhookView
@@ -23,11 +25,17 @@ def deliveries_path(webhook_id: str) -> str:
     return f"{webhook_path(webhook_id)}/deliveries"
 
 
+def render_created(view: WebhookView, warnings: Collection[Problem]) -> bytes:
+    """`WebhookCreated`."""
+    told = {"warnings": [problem_entry(warning) for warning in warnings]}
+    return orjson.dumps({**_webhook(view), **_secret(view), **told})
+
+
 def render_webhook(view: WebhookView) -> bytes:
-    """`Webhook`, or `WebhookWithSecret` where the view has it."""
+    """`Webhook`, or `WebhookWithSecret` where the view has the secret, or says that it was shown."""
     body = _webhook(view)
-    if view.secret is not None:
-        body["secret"] = view.secret
+    if view.secret is not None or view.secret_shown:
+        body |= _secret(view)
     return orjson.dumps(body)
 
 
@@ -44,6 +52,10 @@ def render_delivery(delivery: Delivery) -> bytes:
 def render_deliveries(items: Collection[Delivery], next_cursor: str | None) -> bytes:
     """`DeliveryList`."""
     return orjson.dumps({"data": [_delivery(item) for item in items], "next_cursor": next_cursor})
+
+
+def _secret(view: WebhookView) -> dict[str, Any]:
+    return {"secret": view.secret, "secret_shown_before": view.secret_shown}
 
 
 def _webhook(view: WebhookView) -> dict[str, Any]:

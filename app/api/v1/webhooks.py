@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -22,11 +24,14 @@ from app.api.v1.schemas.webhooks import (
     Rotation,
     Webhook,
     WebhookChanges,
+    WebhookCreated,
     WebhookList,
     WebhookSettings,
     WebhookWithSecret,
 )
-from app.api.v1.webhook_rendering import render_webhook, render_webhooks, webhook_path
+from app.api.v1.webhook_rendering import render_created, render_webhook, render_webhooks, webhook_path
+from app.ports.problems import Problem
+from app.services.errors import WorkflowNotFound
 from app.services.idempotency import Answer
 from app.services.webhook_errors import WebhookRejected
 from app.services.webhook_rules import WebhookRequest
@@ -53,8 +58,8 @@ def _add_settings(router: APIRouter) -> None:
         responses={
             201: success(
                 "It is registered; the secret is shown this once",
-                WebhookWithSecret,
-                examples.WEBHOOK_WITH_SECRET,
+                WebhookCreated,
+                examples.WEBHOOK_CREATED,
                 headers=("Location", REPLAYED),
             ),
             **problems(400, 403, 409, 413, 415, 422, 503),
@@ -129,11 +134,15 @@ async def _create_webhook(
     body: WebhookSettings,
     idempotency_key: KeyHeader = None,
 ) -> Response:
-    """For all runs of the tenant that fit, from now on; a single run can bring its own (`webhook`)."""
+    """For all runs of the tenant that fit, from now on; a single run can bring its own (`webhook`).
+
+    `warnings` names a workflow that is not registered: it may be misspelt, or come later.
+    """
     key = await idempotency_of(request, idempotency_key)
     wanted = WebhookRequest(**_fields(body.model_dump()))
+    receipt = partial(_created, await _warnings(request, services, principal, wanted.workflow))
     try:
-        answer, replayed = await services.webhooks.create(principal, wanted, _created, key)
+        answer, replayed = await services.webhooks.create(principal, wanted, receipt, key)
     except WebhookRejected as error:
         raise WebhookRejected(await placed(error.problems, await request.body())) from error
     return answer_response(answer, replayed=replayed, media_type=JSON)
@@ -186,9 +195,25 @@ async def _delete_webhook(services: Services, principal: CanWriteWebhooks, webho
     return Response(status_code=204)
 
 
-def _created(view: WebhookView) -> Answer:
+async def _warnings(
+    request: Request, services: Services, principal: CanWriteWebhooks, workflow: str | None
+) -> list[Problem]:
+    """None where the name is that of a registered workflow, or there is no name."""
+    if workflow is None:
+        return []
+    try:
+        await services.workflows.get(principal, workflow)
+    except WorkflowNotFound as error:
+        detail, _, advice = str(error).partition("; ")
+        hint = f"{advice}; runs of inline definitions of that name are told of as well"
+        warning = Problem(pointer="/workflow", detail=detail, hint=hint)
+        return await placed([warning], await request.body())
+    return []
+
+
+def _created(warnings: Sequence[Problem], view: WebhookView) -> Answer:
     headers = {"Location": webhook_path(view.endpoint.id)}
-    return Answer(status_code=201, body=render_webhook(view), headers=headers)
+    return Answer(status_code=201, body=render_created(view, warnings), headers=headers)
 
 
 def _rotated(view: WebhookView) -> Answer:

@@ -159,7 +159,8 @@ async def _register_workflow(
 ) -> Response:
     """Versions are immutable. The same content again changes nothing; another content is a conflict.
 
-    `warnings` name providers and databases that this service does not have (yet).
+    `warnings` name providers and databases that this service does not have (yet), and steps that use one
+    index with vectors of several models.
     """
     key = await idempotency_of(request, idempotency_key)
     answer, replayed = await services.workflows.register(

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from app.api.v1 import bulk_examples as examples
 from app.api.v1.parameters import CURSOR, BodyTime
 from app.api.v1.schemas.runs import (
     RUN_ID,
     Labels,
+    Reason,
     RequestModel,
     ResponseModel,
     RunOptions,
@@ -19,23 +20,13 @@ from app.api.v1.schemas.runs import (
     WorkflowVersion,
 )
 from app.ports.runs import RunStatus
-from app.services.batches import BATCH_LABEL, MOST_RUNS
+from app.services.batches import MOST_RUNS
 from app.services.bulk import MOST_RUNS as MOST_CONTROLLED
-
-
-def _without_own(labels: dict[str, str]) -> dict[str, str]:
-    if BATCH_LABEL in labels:
-        raise ValueError(f"the label {BATCH_LABEL!r} is set by the service; choose another name")
-    return labels
-
-
-BatchLabels = Annotated[Labels, AfterValidator(_without_own)]
+from app.services.run_labels import BATCH
 
 
 class BatchRun(RunOptions):
     """What one run of a batch gets."""
-
-    labels: BatchLabels = Field(default_factory=dict, description="For finding the run again")
 
 
 class SubmitBatch(RequestModel):
@@ -51,9 +42,7 @@ class SubmitBatch(RequestModel):
         WorkflowVersion | None, Field(description="Of a registered workflow; the newest if absent")
     ] = None
     runs: Annotated[list[BatchRun], Field(min_length=1, max_length=MOST_RUNS)]
-    labels: BatchLabels = Field(
-        default_factory=dict, description="Of every run; its own win where both name one"
-    )
+    labels: Labels = Field(default_factory=dict, description="Of every run; its own win where both name one")
 
     @model_validator(mode="after")
     def _version_of_a_name(self) -> Self:
@@ -71,9 +60,7 @@ class BatchLinks(ResponseModel):
 class BatchAccepted(ResponseModel):
     """The runs are durable and will be executed."""
 
-    batch: Annotated[
-        str, Field(pattern=RUN_ID, description=f"The runs bear it as their label `{BATCH_LABEL}`")
-    ]
+    batch: Annotated[str, Field(pattern=RUN_ID, description=f"The runs bear it as their label `{BATCH}`")]
     count: Annotated[int, Field(ge=1, le=MOST_RUNS)]
     run_ids: Annotated[list[str], Field(description="In the order of the request")]
     links: BatchLinks
@@ -112,7 +99,7 @@ class CancelRuns(ControlRuns):
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.BULK_CANCEL]})
 
-    reason: Annotated[str | None, Field(max_length=1000)] = None
+    reason: Reason = None
 
 
 class RetryRuns(ControlRuns):

@@ -43,7 +43,9 @@ class PlanBounds(ResponseModel):
     """The most that can be used, every retry included."""
 
     attempts: Count
-    model_calls: Annotated[int | None, Field(description="Attempts that call a model")]
+    model_calls: Annotated[
+        int | None, Field(description="Questions to models: attempts, fallbacks and repairs")
+    ]
     input_tokens: Count
     output_tokens: Count
     cost_usd: Annotated[float | None, Field(description="null: not known, or a price is not")]
@@ -77,7 +79,7 @@ class PlanBudget(ResponseModel):
     on_exceeded: Literal["fail", "pause"]
     verdict: Annotated[
         Literal["fits", "may_exceed", "exceeds", "unknown"],
-        Field(description="`exceeds`: one call alone may use more than there is, so it will not be made"),
+        Field(description="`exceeds`: one attempt alone may use more than there is, so it will not be made"),
     ]
 
 
@@ -91,4 +93,7 @@ class Plan(ResponseModel):
     at_most: PlanBounds
     budget: PlanBudget | None
     unknown_prices: Annotated[list[str], Field(description="`<provider>/<model>` without a price")]
-    warnings: Annotated[list[ProblemEntry], Field(description="What the service's configuration lacks")]
+    warnings: Annotated[
+        list[ProblemEntry],
+        Field(description="What the service's configuration lacks, and vectors that do not fit their index"),
+    ]

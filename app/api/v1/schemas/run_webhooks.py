@@ -44,5 +44,5 @@ class SubmittedWebhook(BaseModel):
 
 Webhook = Annotated[
     WebhookUrl | SubmittedWebhook | None,
-    Field(description="Told of how the run ends: an address, or that and more"),
+    Field(description="An address that is told how the run ends, or an object with it and more"),
 ]

@@ -6,15 +6,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.api.v1 import examples
 from app.api.v1.schemas.budgets import RunBudget
 from app.api.v1.schemas.run_webhooks import Webhook
 from app.ports.runs import RunStatus
+from app.services.run_labels import MOST_LABELS
 
 MAX_PRIORITY = 100
-MAX_LABELS = 64
 MAX_STEP_KEY = 1024
 MAX_PATH = 2048
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600
@@ -31,7 +31,7 @@ WorkflowName = Annotated[str, Field(pattern=WORKFLOW_NAME)]
 WorkflowVersion = Annotated[str, Field(pattern=WORKFLOW_VERSION)]
 Labels = Annotated[
     dict[Annotated[str, Field(pattern=LABEL_NAME)], Annotated[str, Field(max_length=256)]],
-    Field(max_length=MAX_LABELS, json_schema_extra={"additionalProperties": False}),
+    Field(max_length=MOST_LABELS, json_schema_extra={"additionalProperties": False}),
 ]
 
 
@@ -90,12 +90,20 @@ class RunWorkflow(SubmissionOptions):
     version: Annotated[WorkflowVersion | None, Field(description="The newest if absent")] = None
 
 
+def _words(given: str | None) -> str | None:
+    """What somebody wrote, if there is a word in it."""
+    return given.strip() or None if given else None
+
+
+Reason = Annotated[str | None, Field(max_length=1000), AfterValidator(_words)]
+
+
 class CancelRun(RequestModel):
     """Why a run is cancelled."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.CANCEL]})
 
-    reason: Annotated[str | None, Field(max_length=1000)] = None
+    reason: Reason = None
 
 
 class PauseRun(RequestModel):
@@ -103,7 +111,7 @@ class PauseRun(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.PAUSE]})
 
-    reason: Annotated[str | None, Field(max_length=1000)] = None
+    reason: Reason = None
 
 
 class RetryRun(RequestModel):
@@ -173,6 +181,22 @@ class TokenUsage(ResponseModel):
     output_tokens: int
 
 
+class CallUsage(ResponseModel):
+    """One call of an attempt that made several."""
+
+    provider: str
+    asked_model: str
+    model: Annotated[str | None, Field(description="That answered")]
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: float | None
+    error_class: Annotated[
+        str | None, Field(description="Set if there was no answer: it may be billed, and counts in no sum")
+    ] = None
+
+
 class StepUsage(ResponseModel):
     """Who was called and what was billed."""
 
@@ -184,6 +208,9 @@ class StepUsage(ResponseModel):
     reasoning_tokens: int | None
     cost_usd: Annotated[
         float | None, Field(description="By the prices of that time; null where none was known")
+    ] = None
+    calls: Annotated[
+        list[CallUsage] | None, Field(description="Set if fallbacks or repairs took several calls")
     ] = None
 
 

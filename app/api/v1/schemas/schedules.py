@@ -11,7 +11,6 @@ from app.api.v1 import schedule_examples as examples
 from app.api.v1.parameters import BodyTime
 from app.api.v1.schemas.runs import (
     LABEL_NAME,
-    MAX_LABELS,
     MAX_PRIORITY,
     MAX_TIMEOUT_SECONDS,
     RUN_ID,
@@ -21,7 +20,8 @@ from app.api.v1.schemas.runs import (
     WorkflowVersion,
 )
 from app.ports.schedules import CatchUp, FireOutcome, Overlap
-from app.services.schedule_times import MOST_CHARACTERS
+from app.services.cron_words import MOST_CHARACTERS
+from app.services.run_labels import MOST_LABELS
 from app.services.schedule_views import ScheduleState
 
 OWN_LABELS = 2
@@ -33,7 +33,7 @@ DAY_SECONDS = 24 * 3600
 
 ScheduleLabels = Annotated[
     dict[Annotated[str, Field(pattern=LABEL_NAME)], Annotated[str, Field(max_length=256)]],
-    Field(max_length=MAX_LABELS - OWN_LABELS, json_schema_extra={"additionalProperties": False}),
+    Field(max_length=MOST_LABELS - OWN_LABELS, json_schema_extra={"additionalProperties": False}),
 ]
 Version = Annotated[WorkflowVersion | None, Field(description="The newest at each fire if absent")]
 

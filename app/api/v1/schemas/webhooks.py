@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from app.api.v1 import webhook_examples as examples
 from app.api.v1.parameters import DELIVERY_ID
+from app.api.v1.schemas.problems import ProblemEntry
 from app.api.v1.schemas.run_webhooks import WebhookEvents, WebhookUrl
 from app.api.v1.schemas.runs import RUN_ID, Labels, RequestModel, ResponseModel, WorkflowName
 from app.ports.webhooks import DeliveryStatus
@@ -92,7 +93,18 @@ class Webhook(ResponseModel):
 class WebhookWithSecret(Webhook):
     """A webhook with the secret that its receiver verifies signatures by. It is shown this once."""
 
-    secret: str
+    secret: Annotated[str | None, Field(description="`null` when the answer is given again")]
+    secret_shown_before: Annotated[
+        bool, Field(description="The first answer had the secret; get a new one if that was lost")
+    ]
+
+
+class WebhookCreated(WebhookWithSecret):
+    """A new webhook with its secret, and what may be wrong with it."""
+
+    warnings: Annotated[
+        list[ProblemEntry], Field(description="A workflow that is not registered, and may be misspelt")
+    ]
 
 
 class WebhookList(ResponseModel):

@@ -50,7 +50,10 @@ class Workflow(WorkflowSummary):
 
 Warnings = Annotated[
     list[ProblemEntry],
-    Field(description="Names in the document that the service's configuration does not have"),
+    Field(
+        description="Names in the document that the service's configuration does not have, and uses of one "
+        "index that do not go together"
+    ),
 ]
 
 
