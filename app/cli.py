@@ -1,35 +1,42 @@
-"""`llm-orchestrator`: serve | run | validate | test | demo | settings | openapi | schema.
-
-Exit codes: 0 done; 1 a run or the demo did not complete, or a document differs from a recording; 2 wrong
-usage, settings, document, inputs or recording; 3 the data directory, the address or the demo's models cannot
-be used; 130 interrupted. Errors are one line on stderr; a document's problems are one line each.
+"""`llm-orchestrator`: serve | worker | run | validate | plan | test | demo | settings | openapi | schema, and
+the commands of `app.cli_upkeep`. A document's problems are one line each, on stderr.
 
 Commands import what they need when they run, so that `--help` and `serve` start fast.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import ExitStack
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from app.ports.errors import CallError, DefinitionInvalid, InputsInvalid, StoreError
+from app.cli_upkeep import commands as upkeep
+from app.invocation import (
+    INTERRUPTED,
+    INVALID,
+    NOT_COMPLETED,
+    OK,
+    UNUSABLE,
+    DataDir,
+    fail,
+    in_words,
+    only_given,
+    run_to_end,
+    settings_of,
+)
+from app.ports.errors import DefinitionInvalid, InputsInvalid
 from app.ports.problems import Problem
 
 if TYPE_CHECKING:
     from app.bootstrap import Service
     from app.settings import Settings
-
-OK, NOT_COMPLETED, INVALID, UNUSABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 cli = typer.Typer(
     name="llm-orchestrator",
@@ -39,7 +46,33 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the databases and the lock.")]
+Document = Annotated[Path, typer.Argument(help="A workflow document (YAML or JSON); - reads standard input.")]
+InputPairs = Annotated[
+    list[str] | None,
+    typer.Option("--input", "-i", help="name=value; JSON values are taken as such, @file reads one."),
+]
+WholeInputs = Annotated[str | None, typer.Option("--inputs", help="All inputs as a JSON object.")]
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=lambda asked: _tell_version(asked=asked),
+            help="Print the version and stop.",
+        ),
+    ] = False,
+) -> None:
+    """LLM workflows as a service."""
+
+
+def _tell_version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(f"llm-orchestrator {metadata.version('llm-orchestrator')}")
+        raise typer.Exit(OK)
 
 
 @cli.command()
@@ -53,19 +86,34 @@ def serve(
     from app.bootstrap import build
     from app.server import run_service
 
-    settings = _settings(_given(server=_given(host=host, port=port), data_dir=data_dir))
+    settings = settings_of(only_given(server=only_given(host=host, port=port), data_dir=data_dir))
     _prepare(settings)
     _run(run_service(settings, _built(build, settings)))
 
 
 @cli.command()
+def worker(
+    runs: Annotated[int | None, typer.Option(min=1, help="Runs at once.")] = None,
+    task_queue: Annotated[str | None, typer.Option(help="Task queue to take runs from.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Execute runs that Temporal places here (engine: temporal), until SIGTERM or Ctrl-C."""
+    gc.disable()  # as for serve
+    from app.bootstrap import build_worker
+    from app.worker import run_worker_process
+
+    settings = settings_of(only_given(data_dir=data_dir))
+    chosen = only_given(max_runs=runs, task_queue=task_queue)
+    settings = settings.model_copy(update={"temporal": settings.temporal.model_copy(update=chosen)})
+    _prepare(settings)
+    _run(run_worker_process(settings, _built(build_worker, settings)))
+
+
+@cli.command()
 def run(  # noqa: PLR0917  typer makes options of parameters, whatever their kind
-    file: Annotated[Path, typer.Argument(help="A workflow document (YAML or JSON); - reads standard input.")],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", "-i", help="name=value; JSON values are taken as such, @file reads one."),
-    ] = None,
-    inputs_json: Annotated[str | None, typer.Option("--inputs", help="All inputs as a JSON object.")] = None,
+    file: Document,
+    inputs: InputPairs = None,
+    inputs_json: WholeInputs = None,
     others: Annotated[
         list[Path] | None, typer.Option("--with", help="A document that its workflow steps call.")
     ] = None,
@@ -79,20 +127,16 @@ def run(  # noqa: PLR0917  typer makes options of parameters, whatever their kin
 
     The data directory is used only for the embedded vector database, where the document names it.
     """
-    from app.local_run import LocalRun, local_service, read_inputs, run_document, stores_vectors
+    from app.local_run import LocalRun, local_service, run_document, stores_vectors
 
-    settings = _settings(_given(data_dir=data_dir))
-    try:
-        given = read_inputs(inputs or [], inputs_json)
-    except ValueError as error:
-        _fail(INVALID, str(error))
+    settings = settings_of(only_given(data_dir=data_dir))
+    given = _inputs(inputs, inputs_json)
     source, name = _read(file)
     with ExitStack() as stack:
         if stores_vectors(source):
             _prepare(settings)
         else:
-            aside = stack.enter_context(TemporaryDirectory(prefix="llm-orchestrator-"))
-            settings = settings.model_copy(update={"data_dir": Path(aside)})
+            settings = _aside(settings, stack)
         service = _built(local_service, settings)
         asked = LocalRun(
             source=source,
@@ -118,7 +162,7 @@ def validate(
     from app.services.configured import Configured
     from app.steps.registry import STEP_KINDS
 
-    settings = _settings({})
+    settings = settings_of({})
     configured = Configured(providers=frozenset(settings.all_providers()), databases=settings.all_databases())
     catalog = Catalog(STEP_KINDS)
     invalid = 0
@@ -135,9 +179,36 @@ def validate(
     raise typer.Exit(INVALID if invalid else OK)
 
 
+@cli.command()
+def plan(
+    file: Document,
+    inputs: InputPairs = None,
+    inputs_json: WholeInputs = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan as POST /v1/workflows/plan answers.")
+    ] = False,
+) -> None:
+    """Say what a run would render, call and use at most, without calling anybody.
+
+    Providers, databases and keys that the settings lack are warnings, as for validate.
+    """
+    from app.local_plan import plan_document, plan_json, plan_lines
+    from app.local_run import local_service
+
+    settings = settings_of({})
+    given = _inputs(inputs, inputs_json)
+    source, name = _read(file)
+    with ExitStack() as stack:
+        settings = _aside(settings, stack)
+        service = _built(local_service, settings)
+        planned = _run(plan_document(settings, service, source, given), document=name)
+    _print_problems(name, planned.warnings, kind="warning: ")
+    typer.echo(plan_json(planned) if as_json else "\n".join(plan_lines(planned)))
+
+
 @cli.command("test")
 def replay(
-    file: Annotated[Path, typer.Argument(help="A workflow document (YAML or JSON); - reads standard input.")],
+    file: Document,
     fixtures: Annotated[
         list[Path], typer.Option("--fixture", "-f", help="A recording; give it once for each.")
     ],
@@ -155,7 +226,7 @@ def replay(
     try:
         recordings = [read_recording(fixture) for fixture in fixtures]
     except ValueError as error:
-        _fail(INVALID, str(error))
+        fail(INVALID, str(error))
     verdicts = _run(examine(source, recordings), document=name)
     differ = False
     for fixture, verdict in zip(fixtures, verdicts, strict=True):
@@ -165,7 +236,7 @@ def replay(
             try:
                 save(fixture, verdict.renewed)
             except ValueError as error:
-                _fail(UNUSABLE, str(error))
+                fail(UNUSABLE, str(error))
             typer.echo(f"{fixture}: updated")
         elif verdict.differences:
             differ = True
@@ -183,7 +254,7 @@ def demo(
     from app.bootstrap import build
     from app.demo import run_demo
 
-    settings = _settings(_given(server=_given(port=port), data_dir=data_dir))
+    settings = settings_of(only_given(server=only_given(port=port), data_dir=data_dir))
     _prepare(settings)
     service = _built(build, settings)
     raise typer.Exit(_run(run_demo(settings, service, question=question, once=once)))
@@ -202,7 +273,7 @@ def list_settings() -> None:
             "\n".join(f"{name}  {default or '-'}  {meaning}" for name, default, meaning in settings_rows())
         )
         _warn_of_unknown(environment())
-        _fail(INVALID, f"settings: {_in_words(error)}; the defaults are listed")
+        fail(INVALID, f"settings: {in_words(error)}; the defaults are listed")
     typer.echo(table)
     _warn_of_unknown(environment())
 
@@ -224,7 +295,7 @@ def openapi() -> None:
     from app.api.app import openapi_json
     from app.bootstrap import build
 
-    typer.echo(openapi_json(_built(build, _settings({})).app), nl=False)
+    typer.echo(openapi_json(_built(build, settings_of({})).app), nl=False)
 
 
 @cli.command()
@@ -236,6 +307,9 @@ def schema() -> None:
     typer.echo(schema_json(STEP_KINDS), nl=False)
 
 
+cli.add_typer(upkeep)
+
+
 def main() -> None:
     """Entry point; Ctrl-C and settings that cannot work end in one line."""
     try:
@@ -244,43 +318,34 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _given(**values: Any) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in values.items() if value is not None and value != {}}
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    from app.settings import Settings
-    from app.settings_table import unknown_variable
-
-    if unknown := unknown_variable(os.environ):
-        _fail(INVALID, f"settings: {unknown}")
-    try:
-        return Settings(**given)
-    except (OSError, ValueError) as error:
-        _fail(INVALID, f"settings: {_in_words(error)}")
-
-
-def _in_words(error: Exception) -> str:
-    """Why settings cannot be used, in one line."""
-    from app.settings_table import fault
-
-    return fault(error) if isinstance(error, ValidationError) else str(error)
-
-
 def _built(build: Callable[[Settings], Service], settings: Settings) -> Service:
     """A service of settings that are valid each by itself and may still not work."""
     try:
         return build(settings)
     except ValueError as error:
-        _fail(INVALID, f"settings: {error}")
+        fail(INVALID, f"settings: {error}")
+
+
+def _inputs(pairs: list[str] | None, whole: str | None) -> dict[str, Any]:
+    from app.local_run import read_inputs
+
+    try:
+        return read_inputs(pairs or [], whole)
+    except ValueError as error:
+        fail(INVALID, str(error))
+
+
+def _aside(settings: Settings, stack: ExitStack) -> Settings:
+    """The settings with a data directory that is gone afterwards."""
+    folder = stack.enter_context(TemporaryDirectory(prefix="llm-orchestrator-"))
+    return settings.model_copy(update={"data_dir": Path(folder)})
 
 
 def _prepare(settings: Settings) -> None:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        _fail(UNUSABLE, f"data_dir {str(settings.data_dir)!r} cannot be used: {error.strerror}")
+        fail(UNUSABLE, f"data_dir {str(settings.data_dir)!r} cannot be used: {error.strerror}")
 
 
 def _read(file: Path) -> tuple[bytes, str]:
@@ -290,25 +355,19 @@ def _read(file: Path) -> tuple[bytes, str]:
     try:
         return file.read_bytes(), str(file)
     except OSError as error:
-        _fail(INVALID, f"{file}: {error.strerror}")
+        fail(INVALID, f"{file}: {error.strerror}")
 
 
 def _run(work: Coroutine[Any, Any, Any], *, document: str = "document") -> Any:
-    """Run to the end on uvloop; what the outside got wrong ends in one line."""
-    import uvloop
-
+    """Run to the end; what the outside got wrong ends in one line, or in one a problem."""
     try:
-        return uvloop.run(work)
+        return run_to_end(work)
     except DefinitionInvalid as error:
         _print_problems(document, error.problems)
         raise typer.Exit(INVALID) from None
     except InputsInvalid as error:
         _print_problems("inputs", error.problems)
         raise typer.Exit(INVALID) from None
-    except (StoreError, CallError, OSError) as error:
-        _fail(UNUSABLE, str(error))
-    except asyncio.CancelledError:
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _print_problems(where: str, problems: Iterable[Problem], *, kind: str = "") -> None:
@@ -316,11 +375,6 @@ def _print_problems(where: str, problems: Iterable[Problem], *, kind: str = "") 
         place = f":{problem.line}:{problem.column}" if problem.line else ""
         hint = f" ({problem.hint})" if problem.hint else ""
         typer.echo(f"{where}{place}: {kind}{problem.pointer or '/'}: {problem.detail}{hint}", err=True)
-
-
-def _fail(code: int, message: str) -> NoReturn:
-    typer.echo(f"llm-orchestrator: {message}", err=True)
-    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.settings_defaults import VENDOR_VARIABLES
 from tests.service_process import ROOT
 
 SECONDS = 60
+OF_VENDORS = {name for it in VENDOR_VARIABLES.values() for name in (*it.key, *it.base_url)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ORCHESTRATOR_", "OPENAI_", "FORCE_COLOR"))
+        if not name.startswith(("ORCHESTRATOR_", "FORCE_COLOR")) and name not in OF_VENDORS
     }
     return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200", **(variables or {})}
 

@@ -20,6 +20,7 @@ steps:
   - {id: ask, type: llm, provider: echo, model: "fail:authentication", prompt: hi}
 """
 COMMANDS = ["serve", "run", "validate", "test", "demo", "settings", "openapi", "schema"]
+COMMANDS += ["doctor", "backup", "restore", "migrate"]
 
 
 def document(folder: Path, text: str) -> Path:
@@ -148,10 +149,12 @@ def test_each_command_explains_itself(name: str, tmp_path: Path) -> None:
 
 
 def test_every_shipped_example_is_valid(tmp_path: Path) -> None:
+    # Those of single vendors name instances that are not configured here: their own test validates them.
+    elsewhere = {"fixtures", "providers", "databases"}
     files = [
         file
         for file in sorted((ROOT / "examples").rglob("*"))
-        if file.suffix in {".yaml", ".json"} and file.parent.name != "fixtures"
+        if file.suffix in {".yaml", ".json"} and file.parent.name not in elsewhere
     ]
     ended = call("validate", *files, cwd=tmp_path)
     assert ended.code == 0

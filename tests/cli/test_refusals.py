@@ -248,7 +248,7 @@ def test_one_invalid_document_among_valid_ones_fails_the_check(hello: Path, tmp_
         (["--inputs", "{"], "--inputs is not JSON"),
         (["--inputs", "[]"], "--inputs must be a JSON object"),
         (["--input", "who=@missing.txt"], "the --input file 'missing.txt' cannot be read: No such file"),
-        ([], "inputs: /: 'who' is missing (add 'who')"),
+        ([], "inputs: /: 'who' is missing (add --input who=…)"),
         (["--input", "who=5"], "(to pass it as text, write --input 'who=\"5\"')"),
         (["--input", "who=true"], "(to pass it as text, write --input 'who=\"true\"')"),
         (["--input", "who=[5]"], "inputs: /who: "),

@@ -39,6 +39,10 @@ def test_an_approval_that_nobody_can_answer_ends_the_run_and_says_what_to_do(tmp
     ended = call("run", written(tmp_path, "asking.yaml", ASKING), cwd=tmp_path)
     assert ended.code == 1
     assert ended.out == ""
+    assert ended.error_lines[0] == (
+        "llm-orchestrator: warning: step 'ok' waits for an approval, and nobody is here; "
+        "pass --approve or --reject"
+    )
     assert "ok asks: Send it?" in ended.err
     assert "run it again with --approve or --reject" in ended.err
 
@@ -53,6 +57,9 @@ def test_approvals_are_answered_as_the_command_says(tmp_path: Path, action: str)
 def test_a_document_that_calls_one_that_was_not_given_fails(tmp_path: Path) -> None:
     ended = call("run", written(tmp_path, "calling.yaml", CALLING), cwd=tmp_path)
     assert ended.code == 1
+    assert ended.error_lines[0] == (
+        "llm-orchestrator: warning: step 'c' calls workflow 'called'; pass its document with --with FILE"
+    )
     assert ended.error_lines[-1] == "run failed: c: not_found: workflow 'called' is not registered"
 
 
@@ -61,6 +68,7 @@ def test_documents_that_are_called_are_given_beside_it(tmp_path: Path) -> None:
     calling = written(tmp_path, "calling.yaml", CALLING)
     ended = call("run", calling, "--with", called, cwd=tmp_path)
     assert ended.code == 0, ended.err
+    assert "warning" not in ended.err
     assert json.loads(ended.out) == {"said": "hello Ada"}
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from app.bootstrap import build
 from app.configuration import instance_config, redactor
-from app.providers.openai import OpenAIConfig
+from app.providers.openai.adapter import OpenAIConfig
 from app.settings import Settings
-from app.settings_table import unknown_variables
+from app.settings_table import fault, unknown_variables
 from tests.cli.program import Ended, call
+from tests.dsl.test_words import STOCK
 
 KEY = "gateway-canary-5a1f"
 
@@ -79,7 +82,7 @@ def test_settings_that_cannot_be_used_are_told_and_the_defaults_listed(tmp_path:
     ended = call("settings", cwd=tmp_path, ORCHESTRATOR_SERVER__PORT="99999")
     assert ended.code == 2
     (line,) = ended.error_lines
-    assert "settings: server.port: " in line
+    assert "settings: server.port should be less than or equal to 65535" in line
     assert line.endswith("; the defaults are listed")
     assert listed(ended)["ORCHESTRATOR_SERVER__PORT"][0] == "8000"
 
@@ -117,6 +120,7 @@ def test_variables_that_are_no_settings_are_warned_of(tmp_path: Path) -> None:
     )
     assert ended.code == 0
     assert ended.error_lines == [
+        "llm-orchestrator: these variables begin like settings, and nothing reads them:",
         "llm-orchestrator: warning: ORCHESTRATOR_DATADIRECTORY is no setting; "
         "did you mean ORCHESTRATOR_DATA_DIR?",
         "llm-orchestrator: warning: ORCHESTRATOR_SERVER_PORT is no setting; "
@@ -124,6 +128,58 @@ def test_variables_that_are_no_settings_are_warned_of(tmp_path: Path) -> None:
         "llm-orchestrator: warning: ORCHESTRATOR_WHATEVER is no setting",
     ]
     assert listed(ended)["ORCHESTRATOR_SERVER__PORT"][:2] == ["8000", "default"]
+
+
+def test_the_warnings_come_last_also_where_the_settings_cannot_be_used(tmp_path: Path) -> None:
+    ended = call("settings", cwd=tmp_path, ORCHESTRATOR_FOO__BAR="1", ORCHESTRATOR_SERVER__PORT="x")
+    assert ended.code == 2
+    assert [line for line in ended.error_lines if "ORCHESTRATOR_FOO__BAR is no setting" in line]
+    assert "server.port should be a whole number" in ended.error_lines[-1]
+
+
+WRONG: tuple[Any, ...] = (
+    *(None, True, "abc", "", -5, 1.5, float("inf"), 10**15, [], ["a"], {}, {"a": 1}, {"a/b": {"input": "x"}}),
+    *({"x": {"vendor": vendor, "nope": 1}} for vendor in ("openai", "qdrant", "nope")),
+    {"x": {"vendor": "openai", "base_url": 5}},
+)
+
+
+def test_settings_of_wrong_types_are_refused_in_words() -> None:
+    given: list[Any] = [
+        {name: wrong if key is None else {key: wrong}}
+        for name, field in Settings.model_fields.items()
+        for key in (None, *getattr(field.annotation, "model_fields", ()))
+        for wrong in WRONG
+    ]
+    said = []
+    for values in given:
+        try:
+            Settings(**values)
+        except ValidationError as error:
+            said.append(fault(error))
+    assert len(said) > 100
+    assert not [one for one in said if STOCK.search(one)]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"server": {"port": "x"}}, "server.port should be a whole number"),
+        ({"server": {"allowed_hosts": 5}}, "server.allowed_hosts should be a list and is a number"),
+        (
+            {"databases": {"kb": {"vendor": "qdrant", "url": "http://h"}}},
+            "databases.kb.url: there is no such setting; did you mean databases.kb.base_url?",
+        ),
+        (
+            {"providers": {"eu": {"base_url": "x"}}},
+            "providers.eu.base_url: must look like https://host/path, without credentials or a query",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_as_it_is_written(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**values)
+    assert fault(caught.value) == said
 
 
 def test_what_kubernetes_says_of_a_service_is_no_misspelt_setting() -> None:

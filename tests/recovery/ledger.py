@@ -52,12 +52,21 @@ class Ledger:
 class Crowd:
     """Clients that submit for as long as they may."""
 
-    def __init__(self, url: str, ledger: Ledger, chance: random.Random) -> None:
+    def __init__(
+        self,
+        url: str,
+        ledger: Ledger,
+        chance: random.Random,
+        *,
+        refused: frozenset[int] = frozenset(),
+    ) -> None:
+        """`refused`: answers after which a submission is repeated, for nothing was stored."""
         self.up = asyncio.Event()
         """Set while the service is there, cleared before it is killed: without it the clients wait."""
         self._url = url
         self._ledger = ledger
         self._chance = chance
+        self._refused = refused
         self._words = (f"word-{number}" for number in itertools.count())
 
     @asynccontextmanager
@@ -94,5 +103,8 @@ class Crowd:
                     self._ledger.unanswered.add(word)
                     return
             else:
+                if answer.status_code in self._refused:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
                 self._ledger.answered(word, key, answer)
                 return

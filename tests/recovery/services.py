@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ class Services:
     folder: Path
     simulator: Simulator
     stack: ExitStack
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Variables of all of them."""
 
     @property
     def data_dir(self) -> Path:
@@ -49,7 +51,7 @@ class Services:
         """A service that has been started, ready or not."""
         service = ServiceProcess(
             data_dir or self.data_dir,
-            environment=service_environment(self.simulator.url, **(environment or {})),
+            environment=service_environment(self.simulator.url, **self.settings, **(environment or {})),
             command=command,
             port=port,
         )

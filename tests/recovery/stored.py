@@ -3,7 +3,7 @@
 Read from a copy, because the last reader of a database folds its write-ahead log in: what the next process
 finds is to be what the dead one left. While another process is alive it is the other way round: a commit
 that was written and not yet announced in the shared index does not count for it, but would in a copy. So
-then the database itself is read.
+then the database itself is read. A service on PostgreSQL has `postgresql.url` in its folder instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from app.services.run_events import TERMINAL_ROWS
 from app.stores.sql.schema import DATABASE_FILE
+from tests.postgresql_server import ADDRESS_FILE, shared_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +75,42 @@ class StoredRun:
 
 def stored_runs(data_dir: Path) -> dict[str, StoredRun]:
     """Every run by its id."""
-    with _copy(data_dir) as database:
+    with _asking(data_dir) as ask:
         runs = {
             run_id: StoredRun(run_id, status, json.loads(labels))
-            for run_id, status, labels in database.execute("SELECT id, status, labels FROM runs")
+            for run_id, status, labels in ask("SELECT id, status, labels FROM runs")
         }
-        rows = database.execute("SELECT run_id, seq, type, payload FROM journal ORDER BY run_id, seq")
-        for run_id, seq, kind, payload in rows:
+        for run_id, seq, kind, payload in ask(
+            "SELECT run_id, seq, type, payload FROM journal ORDER BY run_id, seq"
+        ):
             runs[run_id].events.append(Event(seq, kind, json.loads(payload)))
     return runs
 
 
 def succeeded_steps(data_dir: Path, *, live: bool = False) -> set[str]:
     """`run:step` of every outcome in the journal: the idempotency keys that must not be called again."""
-    with _original(data_dir) if live else _copy(data_dir) as database:
-        rows = database.execute("SELECT run_id, payload FROM journal WHERE type = 'StepSucceeded'")
+    with _asking(data_dir, live=live) as ask:
+        rows = ask("SELECT run_id, payload FROM journal WHERE type = 'StepSucceeded'")
         return {f"{run_id}:{json.loads(payload)['path']}" for run_id, payload in rows}
 
 
 def integrity(data_dir: Path) -> str:
-    """What SQLite finds when it checks the whole database: `ok`."""
-    with _copy(data_dir) as database:
-        return str(database.execute("PRAGMA integrity_check").fetchone()[0])
+    """What SQLite finds when it checks everything: `ok`. PostgreSQL is asked for runs without events."""
+    with _asking(data_dir) as ask:
+        if (data_dir / ADDRESS_FILE).exists():
+            lost = ask("SELECT id FROM runs WHERE id NOT IN (SELECT run_id FROM journal WHERE seq = 1)")
+            return f"without events: {lost}" if lost else "ok"
+        return str(ask("PRAGMA integrity_check")[0][0])
+
+
+@contextmanager
+def _asking(data_dir: Path, *, live: bool = False) -> Iterator[Callable[[str], Sequence[Any]]]:
+    if (data_dir / ADDRESS_FILE).exists():
+        url = (data_dir / ADDRESS_FILE).read_text(encoding="utf-8")
+        yield lambda query: shared_server().execute(query, url=url)
+        return
+    with _original(data_dir) if live else _copy(data_dir) as database:
+        yield lambda query: database.execute(query).fetchall()
 
 
 @contextmanager

@@ -11,6 +11,11 @@ from tests.simulator.process import Simulator
 def test_the_second_stands_by_accepts_runs_and_takes_over_when_the_first_is_killed(
     services: Services, simulator: Simulator
 ) -> None:
+    take_over(services, simulator)
+
+
+def take_over(services: Services, simulator: Simulator) -> None:
+    """Two services on one store; the one that executes is killed, the other ends everything."""
     first = services.ready()
     second = services.ready()
     with client_of(first) as executor, client_of(second) as standby:
