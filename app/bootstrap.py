@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -19,14 +20,23 @@ from app.api.assembly import Parts, UseCases
 from app.api.callers import Callers
 from app.api.readiness import readiness_checks
 from app.api.services import ApiServices, Probes
-from app.configuration import database_config, delivery_policy, instance_config, redactor, webhook_secret
-from app.databases import Database, build_database
+from app.configuration import (
+    breaker_policy,
+    database_config,
+    delivery_policy,
+    instance_config,
+    instance_terms,
+    redactor,
+    webhook_secret,
+)
+from app.databases import Database, build_database, watched
 from app.dsl.catalog import Catalog
 from app.engines.account import Accounting
 from app.engines.attempts import AttemptLimits, Attempts
 from app.engines.called_runs import CalledRuns
 from app.engines.decisions import Decisions
 from app.engines.embedded import EmbeddedEngine, EngineLimits
+from app.engines.engine import PlacingEngine
 from app.engines.live import LiveEvents
 from app.engines.observer import RunObserver
 from app.engines.runner import RunnerTools
@@ -37,13 +47,18 @@ from app.observability.loop_lag import LoopLag
 from app.observability.metrics import Metrics
 from app.observability.recorder import NoMetrics, Recorder
 from app.observability.tracing import Tracer, make_tracer
+from app.placement import temporal_client, temporal_engine
 from app.ports.clock import Clock
 from app.ports.lock import ExecutorLock
 from app.ports.runs import Store
+from app.ports.vectors import VectorStore
+from app.providers.contracted import ContractedVectors
 from app.providers.prices import keyless, price_list
 from app.providers.registry import Providers, connect
+from app.providers.statuses import Statuses, WatchedDatabase
 from app.providers.transport import Transport
 from app.providers.webhook_http import WebhookHttp
+from app.providers.wrapping import Wrapping
 from app.security.egress import EgressPolicy
 from app.services.configured import Configured
 from app.services.retention import Retention
@@ -56,12 +71,14 @@ from app.settings import (
     Settings,
 )
 from app.steps.registry import STEP_KINDS
+from app.storage import Storage, make_storage
 from app.stores.expiry import KEEP_SECONDS
-from app.stores.file_lock import FileLock
 from app.stores.recent import RecentWorkflows
-from app.stores.sql.sqlite import SqliteStore
 from app.stores.vectors import EmbeddedVectorStore
 from app.templating.renderer import Renderer
+
+if TYPE_CHECKING:
+    from app.engines.temporal.client import TemporalClient
 
 VECTORS_FILE = "vectors.db"
 MIB = 2**20
@@ -98,7 +115,10 @@ class Service:
     app: FastAPI
     api: ApiServices
     catalog: Catalog
-    engine: EmbeddedEngine
+    engine: PlacingEngine
+    tools: RunnerTools
+    temporal: TemporalClient | None
+    """The connection to Temporal, where that is what executes runs."""
     ticker: ScheduleTicker
     dispatcher: WebhookDispatcher
     store: Store
@@ -113,16 +133,20 @@ class Service:
     drain_seconds: float
     background: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def start(self) -> None:
+    async def open(self) -> None:
         """Open what is durable, then take up runs. Raises `StoreError` with what to do."""
         await self.store.open()
         await self.vectors.open()
         self.lag.start()
         await self.engine.start()
-        self.ticker.start()
-        self.dispatcher.start()
         # The first call to a provider should not have to load the HTTP client.
         self.background.add(asyncio.create_task(self.providers.warm(), name="warm-providers"))
+
+    async def start(self) -> None:
+        """The same, and what API processes do beside runs. Raises as `open`."""
+        await self.open()
+        self.ticker.start()
+        self.dispatcher.start()
         self.background.add(asyncio.create_task(self.retention.run(), name="retention"))
 
     def begin_drain(self) -> None:
@@ -158,10 +182,20 @@ def build(settings: Settings, overrides: Overrides | None = None) -> Service:
     return _Wiring(settings, overrides or Overrides()).service()
 
 
+def build_worker(settings: Settings) -> Service:
+    """Wire a process that executes runs for others. Raises as `build`."""
+    if settings.engine != "temporal":
+        raise ValueError("a worker needs the engine 'temporal': set ORCHESTRATOR_ENGINE=temporal")
+    return _Wiring(settings, Overrides(), works=True).service()
+
+
 class _Wiring:
     """The parts of one service, each made once, lower layers first."""
 
-    def __init__(self, settings: Settings, use: Overrides) -> None:
+    def __init__(self, settings: Settings, use: Overrides, *, works: bool = False) -> None:
+        """`works`: it executes what others accept."""
+        self.works = works
+        self.temporal: TemporalClient | None = None
         self.settings = settings
         self.use = use
         self.clock = use.clock or SystemClock()
@@ -172,9 +206,8 @@ class _Wiring:
             redaction=redactor(settings),
             service_name=settings.telemetry.service_name,
         )
-        store = use.store or SqliteStore(settings.data_dir, observer=self.recorder, now=self.clock.now)
-        self.store = use.around_store(store)
-        self.store.workflows = RecentWorkflows(self.store.workflows, monotonic=time.monotonic)
+        self.storage = self._storage()
+        self.store = self.storage.store
         self.vectors = EmbeddedVectorStore(
             settings.data_dir / VECTORS_FILE, cache_bytes=settings.vectors.cache_mib * MIB
         )
@@ -187,8 +220,12 @@ class _Wiring:
         self.configured = Configured(
             providers=frozenset(named), databases=settings.all_databases(), keyless=keyless(self.instances)
         )
+        self.terms = {name: instance_terms(config) for name, config in named.items()}
+        self.wrapping = Wrapping(recorder=self.recorder, tracer=self.tracer, breaker=breaker_policy(settings))
         self.databases = [
-            build_database(database_config(name, config), self.transport)
+            build_database(
+                database_config(name, config), self.transport, self.wrapping, instance_terms(config)
+            )
             for name, config in settings.databases.items()
         ]
         self.providers = self._providers()
@@ -223,6 +260,8 @@ class _Wiring:
             api=api,
             catalog=self.catalog,
             engine=self.engine,
+            tools=self.tools,
+            temporal=self.temporal,
             ticker=self.ticker,
             dispatcher=self.dispatcher,
             store=self.store,
@@ -239,6 +278,14 @@ class _Wiring:
         app.state.service = service
         return service
 
+    def _storage(self) -> Storage:
+        made = make_storage(
+            self.settings, observer=self.recorder, now=self.clock.now, heard=self._heard_of_work
+        )
+        store = self.use.around_store(self.use.store or made.store)
+        store.workflows = RecentWorkflows(store.workflows, monotonic=time.monotonic)
+        return Storage(store=store, lock=self.use.lock or made.lock)
+
     def _retention(self) -> Retention:
         days = self.settings.runs.keep_finished_days
         return Retention(
@@ -252,41 +299,67 @@ class _Wiring:
         return connect(
             self.instances,
             policy=self.policy,
-            vectors={EMBEDDED_DATABASE: self.vectors, **{it.name: it.store for it in self.databases}},
-            recorder=self.recorder,
-            tracer=self.tracer,
+            vectors=self._vector_stores(),
+            wrapping=self.wrapping,
+            terms=self.terms,
             action_webhook=self.settings.actions.webhook_url,
             transport=self.transport,
             guarded=self.guarded,
         )
 
-    def _engine(self) -> EmbeddedEngine:
+    def _vector_stores(self) -> dict[str, VectorStore]:
+        stores = {it.name: it.store for it in self.databases}
+        stores[EMBEDDED_DATABASE] = self.wrapping.vectors(self.vectors, EMBEDDED_DATABASE)
+        contracts = self.store.index_contracts
+        return {name: ContractedVectors(store, name, contracts) for name, store in stores.items()}
+
+    def _tools(self, live: LiveEvents, called: CalledRuns) -> RunnerTools:
         runs = self.settings.runs
-        live = LiveEvents()
-        called = CalledRuns(self.store, self.catalog, self.clock)
         limits = AttemptLimits(
             default_timeout_seconds=runs.default_timeout_seconds, max_output_bytes=runs.max_output_bytes
         )
         self.cached = CachedOutcomes(self.store.cache, self.renderer, self.clock, limits, self.recorder)
+        return RunnerTools(
+            journal=self.store.journal,
+            attempts=Attempts(
+                self.providers, self.renderer, self.clock, limits, cache=self.cached, prices=self.prices
+            ),
+            decisions=Decisions(self.renderer, self.clock, limits, called),
+            slots=Slots(runs.max_attempts_in_flight),
+            clock=self.clock,
+            observer=RunObserver(self.recorder, self.tracer, live, self.clock),
+            children=called,
+            accounting=self.accounting,
+        )
+
+    def _engine(self) -> PlacingEngine:
+        settings, live = self.settings, LiveEvents()
+        called = CalledRuns(self.store, self.catalog, self.clock)
+        self.tools = self._tools(live, called)
+        limits = EngineLimits(
+            max_active_runs=settings.runs.max_active, max_pending_runs=settings.runs.max_pending
+        )
+        lock = self.storage.lock
+        if settings.engine == "temporal":
+            self.temporal = temporal_client(settings.temporal, lazy=not self.works)
+            return temporal_engine(
+                settings.temporal,
+                self.temporal,
+                store=self.store,
+                catalog=self.catalog,
+                tools=self.tools,
+                called=called,
+                lock=None if self.works else lock,
+                limits=limits,
+            )
         return EmbeddedEngine(
             store=self.store,
             catalog=self.catalog,
-            tools=RunnerTools(
-                journal=self.store.journal,
-                attempts=Attempts(
-                    self.providers, self.renderer, self.clock, limits, cache=self.cached, prices=self.prices
-                ),
-                decisions=Decisions(self.renderer, self.clock, limits, called),
-                slots=Slots(runs.max_attempts_in_flight),
-                clock=self.clock,
-                observer=RunObserver(self.recorder, self.tracer, live, self.clock),
-                children=called,
-                accounting=self.accounting,
-            ),
+            tools=self.tools,
             called=called,
             live=live,
-            lock=self.use.lock or FileLock(self.settings.data_dir),
-            limits=EngineLimits(max_active_runs=runs.max_active, max_pending_runs=runs.max_pending),
+            lock=lock,
+            limits=limits,
         )
 
     def _use_cases(self) -> UseCases:
@@ -300,12 +373,21 @@ class _Wiring:
                 prices=self.prices,
                 accounting=self.accounting,
                 configured=self.configured,
+                providers=self._statuses(),
                 webhook_rules=self.webhook_rules,
                 redactor=redactor(self.settings),
                 schedules_changed=self._schedules_changed,
                 webhooks_changed=self.dispatcher.wake,
             )
         )
+
+    def _statuses(self) -> Statuses:
+        embedded = WatchedDatabase(name=EMBEDDED_DATABASE, vendor=EMBEDDED_DATABASE, hybrid=True)
+        return Statuses(self.providers.instances, [embedded, *watched(self.databases)])
+
+    def _heard_of_work(self) -> None:
+        """The engine stands on the store, so it is made after it."""
+        self.engine.look()
 
     def _schedules_changed(self) -> None:
         """The ticker stands on the use cases, so it is made after them."""

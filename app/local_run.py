@@ -7,6 +7,7 @@ stdout as JSON, so that the command can be piped.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,17 +124,45 @@ async def run_document(settings: Settings, service: Service, run: LocalRun) -> b
         await service.start()
         for other in run.others:
             await service.api.workflows.register(PRINCIPAL, other, "auto", _registered)
+        others = [service.catalog.compile(other) for other in run.others]
+        for advice in _advice(document, {other.name: other.document for other in others}, run.answer):
+            print(f"llm-orchestrator: warning: {advice}", file=sys.stderr)  # noqa: T201  beside the table
         view = await _watch(service, RunRequest(workflow=document, inputs=run.inputs), run.answer)
     except InputsInvalid as error:
-        raise InputsInvalid([_advised(problem, run.inputs) for problem in error.problems]) from None
+        raise InputsInvalid([advised(problem, run.inputs) for problem in error.problems]) from None
     finally:
         await service.close()
         await asyncio.to_thread(writer.close)
     return _report(view)
 
 
-def _advised(problem: Problem, inputs: Mapping[str, Any]) -> Problem:
-    """Whoever writes who=5 means the text "5" where the schema says so."""
+def _advice(
+    document: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], answer: Action | None
+) -> Iterator[str]:
+    """What the command should be told as well, said before any step has cost anything."""
+    steps = [step for one in (document, *others.values()) for step in _steps(one)]
+    called = {step.get("workflow"): step["id"] for step in steps if step["type"] == "workflow"}
+    for name, step in called.items():
+        if isinstance(name, str) and name not in others and not is_template(name):
+            yield f"step {step!r} calls workflow {name!r}; pass its document with --with FILE"
+    asking = [step["id"] for step in steps if step["type"] == "approval"]
+    if asking and answer is None and not sys.stdin.isatty():
+        yield f"step {asking[0]!r} waits for an approval, and nobody is here; pass --approve or --reject"
+
+
+def _steps(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every step of a compiled document, at any depth."""
+    if isinstance(value, dict) and isinstance(value.get("type"), str) and "id" in value:
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _steps(item)
+
+
+def advised(problem: Problem, inputs: Mapping[str, Any]) -> Problem:
+    """A problem of inputs, for a shell: options to add, and whoever writes who=5 may mean the text "5"."""
+    missing = re.fullmatch(r"add '([^']+)'", problem.hint or "")
+    if missing and not problem.pointer:
+        return replace(problem, hint=f"add --input {missing[1]}=…")
     name = problem.pointer[1:]
     value = inputs.get(name)
     if problem.hint or '"string"' not in problem.detail or not isinstance(value, int | float | None):
@@ -154,8 +183,8 @@ async def _watch(service: Service, request: RunRequest, answer: Action | None) -
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            ended = await runs.wait(accepted, seconds=REFRESH_SECONDS)
-            view = ended or await runs.get(PRINCIPAL, accepted.run.id)
+            ended = await runs.wait(PRINCIPAL, accepted, seconds=REFRESH_SECONDS)
+            view = ended or await runs.get(PRINCIPAL, accepted.run_id)
             live.update(run_table(view), refresh=True)
             if ended is not None:
                 break
@@ -239,6 +268,8 @@ def _report(view: RunView) -> bool:
         print(orjson.dumps(view.outputs, option=orjson.OPT_INDENT_2).decode())  # noqa: T201  the result
         return True
     failure = view.failure
-    reason = f"{view.failed_path}: {failure.error_class}: {failure.message}" if failure else ""
-    Console(stderr=True).print(Text(f"run {view.summary.status}: {reason}"), soft_wrap=True)
+    where = f"{view.failed_path}: " if view.failed_path else ""
+    reason = f"{where}{failure.error_class}: {failure.message}" if failure else view.cancel_reason
+    told = f"run {view.summary.status}: {reason}" if reason else f"run {view.summary.status}"
+    Console(stderr=True).print(Text(told), soft_wrap=True)
     return False

@@ -24,6 +24,7 @@ from app.engines.replaying import ReplayStuck, replay
 from app.ports.errors import InputsInvalid
 from app.security.redaction import Redactor
 from app.services.redactions import cleaned
+from app.steps.faults import first_fault
 from app.steps.registry import STEP_KINDS
 from app.templating.limits import RenderLimits
 from app.templating.renderer import Renderer
@@ -57,10 +58,9 @@ def read_recording(file: Path) -> Recording:
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = "/".join(str(part) for part in first["loc"])
+        fault = first_fault(error.errors(include_url=False), whole="the file")
         raise ValueError(
-            f"{file}: no recording: /{where}: {first['msg']}; export one with POST /v1/runs/ID/fixture"
+            f"{file}: no recording: {fault}; export one with POST /v1/runs/ID/fixture"
         ) from error
 
 

@@ -102,7 +102,7 @@ async def serve(
     server = SignalFreeServer(config)
     try:
         await service.start()
-        _tune_garbage_collection()
+        tune_garbage_collection()
         with _stop_signals() as signals:
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
             log.info("server.listening", url=url_of(listener))
@@ -118,7 +118,7 @@ async def serve(
             listener.close()
 
 
-def _tune_garbage_collection() -> None:
+def tune_garbage_collection() -> None:
     """Collect cycles less often, and never walk what was there at the start.
 
     Thousands of runs in flight are hundreds of thousands of live objects and hardly any garbage in

@@ -36,10 +36,13 @@ def require_or_skip(reason: str, hint: str) -> NoReturn:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that measure on one worker, so that they do not measure one another."""
+    """Keep tests that measure on one worker, so that they do not measure one another; mark what needs a
+    PostgreSQL server."""
     for item in items:
         if item.get_closest_marker("quiet"):
             item.add_marker(pytest.mark.xdist_group("quiet"))
+        if "postgresql" in item.nodeid:
+            item.add_marker(pytest.mark.servers)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -67,7 +67,9 @@ class EgressPolicy:
                 "invalid_request", f"the URL of host {host!r} holds credentials; send them in a header"
             )
         if self.allowed_hosts and not any(_matches(host, pattern) for pattern in self.allowed_hosts):
-            raise _denied(f"host {host!r} is not on the list of allowed hosts; ask the operator to add it")
+            raise _denied(
+                f"host {host!r} is not on the list of allowed hosts; an operator adds it to {HOSTS_SETTING}"
+            )
         literal = _literal(host)
         if literal is not None:
             self.check_address(literal, host=host)
@@ -79,8 +81,16 @@ class EgressPolicy:
     def check_address(self, address: str | Address, *, host: str) -> None:
         """Raise `PermanentError` of class egress_denied unless `host` may be reached at this address."""
         reach = classify(address)
-        if reach is Reach.FORBIDDEN or (reach is Reach.PRIVATE and not self.allow_private):
-            raise _denied(f"host {host!r} leads to an address inside the network, which is not allowed")
+        if reach is Reach.FORBIDDEN:
+            raise _denied(
+                f"host {host!r} leads to an address inside the network that nobody may reach from here "
+                "(metadata, link-local or reserved)"
+            )
+        if reach is Reach.PRIVATE and not self.allow_private:
+            raise _denied(
+                f"host {host!r} leads to an address inside the network, which is not allowed; an operator "
+                f"allows loopback and private networks with {PRIVATE_SETTING}=true"
+            )
 
 
 class CheckedResolver:
@@ -181,6 +191,8 @@ def _networks_v6(*blocks: str) -> tuple[ipaddress.IPv6Network, ...]:
     return tuple(ipaddress.IPv6Network(block) for block in blocks)
 
 
+HOSTS_SETTING: Final = "ORCHESTRATOR_EGRESS__ALLOWED_HOSTS"
+PRIVATE_SETTING: Final = "ORCHESTRATOR_EGRESS__ALLOW_PRIVATE"
 NUMERIC: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 """The last label of what resolvers take for an IPv4 address (WHATWG URL, section 3.5)."""
 UNSAFE: Final = re.compile(r"[\x00-\x20\x7f\\]")

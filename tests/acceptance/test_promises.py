@@ -289,11 +289,11 @@ def test_a_repeated_submission_is_one_run(caller: Caller, vendor: Simulator) -> 
 
 def test_lists_page_through_every_run_once(caller: Caller) -> None:
     submitted = {
-        caller.submit(asks("echo"), {"text": str(number)}, labels={"batch": "paging"}).json()["id"]
+        caller.submit(asks("echo"), {"text": str(number)}, labels={"group": "paging"}).json()["id"]
         for number in range(7)
     }
     seen: list[str] = []
-    params: dict[str, str | int] = {"label": "batch:paging", "limit": 3}
+    params: dict[str, str | int] = {"label": "group:paging", "limit": 3}
     while True:
         page = caller.http.get("/v1/runs", params=params).raise_for_status().json()
         seen += [run["id"] for run in page["data"]]

@@ -12,7 +12,15 @@ import pytest
 from tests.architecture.tree import ROOT
 
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("base.lock", "build.lock", "dev.lock", "local.lock", "weights.lock")
+EXTRAS = ("postgresql", "temporal")
+LOCKS = (
+    "base.lock",
+    "build.lock",
+    "dev.lock",
+    "local.lock",
+    "weights.lock",
+    *(f"{it}.lock" for it in EXTRAS),
+)
 PIN = re.compile(r"^([\w.-]+)==([\w.+!-]+)", re.MULTILINE)
 
 
@@ -77,6 +85,14 @@ def test_the_local_extra_and_its_lock_are_made_from_the_same_list() -> None:
     extra = project()["project"]["optional-dependencies"]["local"]
     assert sorted(listed(REQUIREMENTS / "local.in")) == sorted(extra)
     assert {name for name, _ in pins("local.lock")} == names_of(extra)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_an_extra_and_its_lock_are_made_from_the_same_list(name: str) -> None:
+    extra = project()["project"]["optional-dependencies"][name]
+    assert sorted(listed(REQUIREMENTS / f"{name}.in")) == sorted(extra)
+    assert names_of(extra) <= {found for found, _ in pins(f"{name}.lock")}
+    assert pins(f"{name}.lock") <= pins("dev.lock")
 
 
 def test_the_weights_are_pinned_to_the_version_that_was_tried() -> None:

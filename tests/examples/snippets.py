@@ -4,6 +4,7 @@ A comment right above a fence says what is special about it:
 
     <!-- snippet: service -->              starts the service that the shell blocks of all documents talk to
     <!-- snippet: output -->               what the blocks before it print, `…` standing for anything
+    <!-- snippet: environment -->          variables that hold as settings, one a line
     <!-- snippet: invalid: REASON -->      is refused, with REASON in one of its problems
     <!-- snippet: not run here: REASON --> is not executed by the tests
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"sh", "yaml", "json", "python", "text", "mermaid"}
-MARKS = {"", "service", "output", "invalid", "not run here"}
+MARKS = {"", "service", "output", "environment", "invalid", "not run here"}
 
 _BLOCK = re.compile(
     r"(?:^<!-- snippet: (?P<mark>[a-z ]+?)(?:: (?P<note>[^\n]+?))? -->\n)?"

@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import get_args
 
+import orjson
 import pytest
 
 from app.api.openapi import openapi_document
 from app.bootstrap import build
 from app.core import events as e
 from app.observability.metrics import Metrics
-from app.ports.errors import ErrorClass
+from app.ports.errors import ErrorClass, TemplateFailed
 from app.services import errors
 from app.services.reasons import REASONS
 from app.services.run_events import EVENT_TYPES
@@ -22,8 +23,14 @@ from app.settings_table import settings_rows
 from app.steps.control import ControlKind
 from app.steps.kind import StepKind
 from app.steps.registry import CONTROL_KINDS, STEP_KINDS
+from app.steps.transforms.filtering import Criterion, Operator, filter_items
 from app.steps.transforms.registry import TRANSFORMS
+from app.templating.compiler import compile_condition
 from app.templating.filters import FILTERS
+from app.templating.limits import RenderLimits
+from app.templating.operators import COMPARISONS
+from app.templating.predicates import TESTS
+from app.templating.renderer import Renderer
 from app.templating.sandbox import WORKER_FILTERS
 from tests.examples.snippets import DOCUMENTS, ROOT
 
@@ -154,6 +161,45 @@ def test_the_language_reference_lists_every_filter() -> None:
     text = section("docs/workflows.md", "## Templates")
     listed = text[text.index("Filters:") : text.index("Methods cannot")]
     same(re.findall(r"`(\w+)`", listed), [*FILTERS, *WORKER_FILTERS])
+
+
+def held(condition: str, **inputs: object) -> object:
+    """What a condition comes to."""
+    compiled = compile_condition(condition)
+    return Renderer(RenderLimits()).render_inline(compiled, {"inputs": inputs})
+
+
+def test_the_language_reference_says_what_counts_as_true() -> None:
+    told = rows(section("docs/workflows.md", "#### What is true"))
+    assert len(told) > 6
+    for values, counts_as in told:
+        for value in re.findall(r"`([^`]+)`", values):
+            assert held("inputs.x", x=orjson.loads(value)) is (counts_as == "true"), value
+    assert held("inputs.x") is False
+    assert held("inputs.x == 1 or inputs.x in [1]") is False
+    for failing in ("inputs.x < 1", "(inputs.x | lower) == 'a'"):
+        with pytest.raises(TemplateFailed):
+            held(failing)
+
+
+def test_the_language_reference_lists_every_operator_of_conditions() -> None:
+    told = rows(section("docs/workflows.md", "#### Operators"))
+    signs = {"eq": "==", "ne": "!=", "lt": "<", "lteq": "<=", "gt": ">", "gteq": ">=", "notin": "not in"}
+    comparisons = [signs.get(name, name) for name in COMPARISONS]
+    same([row[0].strip("`") for row in told], [*comparisons, "and", "or", "not", "is", "is not"])
+    for row in told:
+        assert held(row[2].strip("`")) is True, row[2]
+    (tests,) = (row[1] for row in told if row[0] == "`is`")
+    assert set(re.findall(r"`([^`]+)`", tests)) <= TESTS.keys()
+
+
+def test_the_language_reference_lists_every_operator_of_the_filter_function() -> None:
+    told = rows(section("docs/workflows.md", "#### Operators of `filter`"))
+    same([row[0].strip("`") for row in told], get_args(Operator))
+    for name, _, value, kept in told:
+        criterion = {"operator": name.strip("`"), "value": orjson.loads(value.strip("`"))}
+        found = filter_items([[1, 2, "ab", None]], Criterion.model_validate(criterion))
+        assert found == orjson.loads(kept.strip("`")), name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app.bootstrap import build
 from app.dsl.catalog import Catalog
 from app.ports.errors import DefinitionInvalid
 from app.settings import Settings
+from app.settings_table import unknown_variables
 from app.steps.registry import STEP_KINDS
 from tests.conftest import require_or_skip
 from tests.examples.snippets import (
@@ -78,7 +80,7 @@ def test_yaml_is_a_document_a_list_of_steps_or_settings(
         file = tmp_path / "settings.yaml"
         file.write_text(snippet.text)
         monkeypatch.setenv("ORCHESTRATOR_CONFIG", str(file))
-        Settings()
+        build(Settings(data_dir=tmp_path))
         return
     source = snippet.text if isinstance(content, dict) else json.dumps({"name": "shown", "steps": content})
     if snippet.mark == "invalid":
@@ -87,6 +89,17 @@ def test_yaml_is_a_document_a_list_of_steps_or_settings(
         assert any(snippet.note in problem.detail for problem in refused.value.problems)
     else:
         Catalog(STEP_KINDS).compile(source)
+
+
+@pytest.mark.parametrize(
+    "snippet", [pytest.param(it, id=it.place) for it in SNIPPETS if it.mark == "environment"]
+)
+def test_variables_are_settings(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = dict(word.split("=", 1) for word in shlex.split(snippet.text))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert unknown_variables(variables) == []
+    build(Settings(data_dir=Path("unused")))
 
 
 def test_json_and_python_can_be_read() -> None:

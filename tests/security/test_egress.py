@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ports.errors import PermanentError
-from app.security.egress import CheckedResolver, EgressPolicy, Reach, classify
+from app.security.egress import (
+    HOSTS_SETTING,
+    PRIVATE_SETTING,
+    CheckedResolver,
+    EgressPolicy,
+    Reach,
+    classify,
+)
+from app.settings_table import settings_rows
 
 METADATA = ("169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "fd00:ec2::254")
 PRIVATE = ("127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1")
@@ -57,6 +65,7 @@ def test_private_addresses_need_the_operators_leave(address: str) -> None:
         EgressPolicy().check_address(address, host="intranet.example")
     assert refused.value.error_class == "egress_denied"
     assert "'intranet.example'" in str(refused.value)
+    assert "ORCHESTRATOR_EGRESS__ALLOW_PRIVATE=true" in str(refused.value)
     EgressPolicy(allow_private=True).check_address(address, host="intranet.example")
 
 
@@ -141,8 +150,15 @@ def test_malformed_and_credentialed_urls_are_refused_without_quoting_them(url: s
 )
 def test_hosts_off_the_list_are_denied(host: str) -> None:
     policy = EgressPolicy(allowed_hosts=("*.example.com", "db.internal.test"))
-    with pytest.raises(PermanentError, match="list of allowed hosts"):
+    with pytest.raises(PermanentError, match="list of allowed hosts") as refused:
         policy.check_url(f"https://{host}/")
+    assert repr(host) in str(refused.value)
+    assert "ORCHESTRATOR_EGRESS__ALLOWED_HOSTS" in str(refused.value)
+
+
+def test_the_settings_that_a_refusal_names_exist() -> None:
+    variables = {name for name, _, _ in settings_rows()}
+    assert {HOSTS_SETTING, PRIVATE_SETTING} <= variables
 
 
 @pytest.mark.parametrize(
