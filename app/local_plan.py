@@ -84,6 +84,7 @@ _VERDICTS: Final[Mapping[str, str]] = {
     "fits": "the run cannot exceed it",
     "may_exceed": "the run may reach it",
     "exceeds": "one call alone may use more than it leaves, so that call will not be made",
+    "unpriced": "a model without a price is not called under it, so a run that comes to it fails",
     "unknown": "whether the run can exceed it is not known before the run",
 }
 

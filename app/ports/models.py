@@ -7,7 +7,7 @@ except `asyncio.CancelledError`, on which the call in flight is aborted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -52,6 +52,13 @@ class Usage:
     cache_write_tokens: int | None = None
     """Of the input, what it wrote there, where it charges for that."""
     reasoning_tokens: int | None = None
+
+
+def counted(counts: Iterable[int | None]) -> int | None:
+    """The sum of what vendors counted; None where there were calls and nobody counted any of them."""
+    told = list(counts)
+    known = [count for count in told if count is not None]
+    return sum(known) if known or not told else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,5 +85,7 @@ class StepContext:
     labels: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
     """Bounds answers for which the document names no bound; set where a run has a budget."""
+    max_output_bytes: int | None = None
+    """Outputs that are larger as JSON will be refused; for steps that can tell before they hold them."""
     embedding_model: str | None = None
     """What made the vectors that the step is given, where its document tells."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from app.ports.errors import PermanentError
 from app.ports.vector_filters import FilterTree, parse_filter
-from app.ports.vectors import Filter, Hybrid, VectorRecord
+from app.ports.vectors import Filter, Hybrid, VectorQuery, VectorRecord
 
 MAX_NAME_BYTES: Final = 512
 MAX_DIMENSIONS: Final = 65_536
@@ -46,11 +46,13 @@ def check_namespace(namespace: str | None) -> str:
     return check_text(namespace or "", what="a namespace")
 
 
-def check_query(vector: Sequence[float], top_k: int, filter: Filter | None) -> FilterTree | None:
+def check_query(query: VectorQuery) -> FilterTree | None:
     """A search; the parsed filter, None for none."""
-    check_top_k(top_k)
-    _check_vector(vector, what="the query vector")
-    return parse_filter(filter) if filter else None
+    check_top_k(query.top_k)
+    _check_vector(query.vector, what="the query vector")
+    if query.hybrid is not None:
+        check_hybrid(query.hybrid)
+    return parse_filter(query.filter) if query.filter else None
 
 
 def check_top_k(top_k: int) -> None:

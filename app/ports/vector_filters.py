@@ -14,7 +14,7 @@ How a value passes:
 - A field that is absent, null or an empty list has no value: it passes `$ne`, `$nin` and
   `$exists: false`, and nothing else.
 
-A malformed filter is a `PermanentError` of class `invalid_request` that says where and what to write.
+A malformed filter is a `MalformedFilter`, of class `invalid_request`, that says where and what to write.
 What belongs elsewhere: how a store evaluates a tree over many records (`vector_columns`).
 """
 
@@ -44,7 +44,7 @@ _ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 _MEMBERSHIP: Final = frozenset({"$eq", "$ne", "$in", "$nin"})
 _NEGATED: Final = frozenset({"$ne", "$nin"})
-_OPERATORS: Final = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists")
+OPERATORS: Final = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists")
 _JOINS: Final = ("$and", "$or", "$not")
 
 
@@ -144,11 +144,24 @@ def fields_of(tree: FilterTree) -> frozenset[str]:
             return fields_of(tree.part)
 
 
+class MalformedFilter(PermanentError):
+    """A filter that means nothing; `advice` says what to write where it is wrong."""
+
+    def __init__(self, where: str, advice: str) -> None:
+        super().__init__("invalid_request", f"the metadata filter is malformed at {where!r}: {advice}")
+        self.advice = advice
+
+
+def check_operand(operator: str, operand: Any) -> None:
+    """Raise `MalformedFilter` for what one of the operators cannot compare with."""
+    _operands(operator, operand, where=operator)
+
+
 def parse_filter(filter: Mapping[str, Any]) -> FilterTree:
-    """Check a filter and build its tree. Raises `PermanentError` of class `invalid_request`."""
+    """Check a filter and build its tree. Raises `MalformedFilter`."""
     tree = _parse(filter, where="filter", depth=1)
     if sum(1 for _ in _conditions(tree)) > MAX_CONDITIONS:
-        raise _invalid(
+        raise MalformedFilter(
             "filter", f"it has more than {MAX_CONDITIONS} conditions; use '$in' for lists of values"
         )
     return tree
@@ -156,9 +169,9 @@ def parse_filter(filter: Mapping[str, Any]) -> FilterTree:
 
 def _parse(filter: Any, *, where: str, depth: int) -> FilterTree:
     if not isinstance(filter, Mapping):
-        raise _invalid(where, f"write a mapping of fields or operators, not {_name(filter)}")
+        raise MalformedFilter(where, f"write a mapping of fields or operators, not {_name(filter)}")
     if depth > MAX_DEPTH:
-        raise _invalid(where, f"it is nested deeper than {MAX_DEPTH} levels; flatten it")
+        raise MalformedFilter(where, f"it is nested deeper than {MAX_DEPTH} levels; flatten it")
     parts = [
         part for name, value in filter.items() for part in _parse_entry(name, value, where=where, depth=depth)
     ]
@@ -167,12 +180,12 @@ def _parse(filter: Any, *, where: str, depth: int) -> FilterTree:
 
 def _parse_entry(name: Any, value: Any, *, where: str, depth: int) -> list[FilterTree]:
     if not isinstance(name, str):
-        raise _invalid(where, f"field names are strings, not {_name(name)}")
+        raise MalformedFilter(where, f"field names are strings, not {_name(name)}")
     if name == "$not":
         return [Not(_parse_branch(value, where=f"{where}.$not", depth=depth))]
     if name in {"$and", "$or"}:
         if not isinstance(value, list | tuple) or not value:
-            raise _invalid(f"{where}.{name}", "write a list of one or more filters")
+            raise MalformedFilter(f"{where}.{name}", "write a list of one or more filters")
         branches = tuple(
             _parse_branch(branch, where=f"{where}.{name}[{i}]", depth=depth) for i, branch in enumerate(value)
         )
@@ -184,7 +197,7 @@ def _parse_entry(name: Any, value: Any, *, where: str, depth: int) -> list[Filte
 
 def _parse_branch(value: Any, *, where: str, depth: int) -> FilterTree:
     if isinstance(value, Mapping) and not value:
-        raise _invalid(where, "an empty filter has nothing to join; leave it out")
+        raise MalformedFilter(where, "an empty filter has nothing to join; leave it out")
     return _parse(value, where=where, depth=depth + 1)
 
 
@@ -193,38 +206,42 @@ def _parse_field(field: str, value: Any, *, where: str) -> Iterator[Condition]:
         yield Condition(field, "$eq", frozenset({_operand(value, where=where)}))
         return
     if not value:
-        raise _invalid(where, 'write a value or an operator, for example {"$exists": true}')
+        raise MalformedFilter(where, 'write a value or an operator, for example {"$exists": true}')
     for name, operand in value.items():
-        if name not in _OPERATORS:
-            raise _unknown(name, where=where, known=_OPERATORS)
+        if name not in OPERATORS:
+            raise _unknown(name, where=where, known=OPERATORS)
         yield Condition(field, name, _operands(name, operand, where=f"{where}.{name}"))
 
 
 def _operands(name: str, operand: Any, *, where: str) -> frozenset[Key]:
     if name in {"$in", "$nin"}:
         if not isinstance(operand, list | tuple):
-            raise _invalid(where, f"write a list of values, not {_name(operand)}")
+            raise MalformedFilter(where, f"write a list of values, not {_name(operand)}")
         if len(operand) > MAX_OPERANDS:
-            raise _invalid(where, f"at most {MAX_OPERANDS} values fit in one list, not {len(operand)}")
+            raise MalformedFilter(where, f"at most {MAX_OPERANDS} values fit in one list, not {len(operand)}")
         return frozenset(_operand(item, where=f"{where}[{i}]") for i, item in enumerate(operand))
     if name == "$exists":
         if not isinstance(operand, bool):
-            raise _invalid(where, f"write true or false, not {_name(operand)}")
+            raise MalformedFilter(where, f"write true or false, not {_name(operand)}")
         return frozenset({("boolean", operand)})
     key = _operand(operand, where=where)
     if name in _ORDER and key[0] == "boolean":
-        raise _invalid(where, "booleans have no order; use '$eq'")
+        raise MalformedFilter(where, "booleans have no order; use '$eq'")
     return frozenset({key})
 
 
 def _operand(value: Any, *, where: str) -> Key:
     if value is None:
-        raise _invalid(where, 'null cannot be compared; use {"$exists": false} for fields without a value')
+        raise MalformedFilter(
+            where, 'null cannot be compared; use {"$exists": false} for fields without a value'
+        )
     if isinstance(value, float) and not math.isfinite(value):
-        raise _invalid(where, "numbers must be finite")
+        raise MalformedFilter(where, "numbers must be finite")
     key = key_of(value)
     if key[0] == "other":
-        raise _invalid(where, f"write a string, number or boolean, not {_name(value)}; lists go with '$in'")
+        raise MalformedFilter(
+            where, f"write a string, number or boolean, not {_name(value)}; lists go with '$in'"
+        )
     return key
 
 
@@ -239,14 +256,10 @@ def _conditions(tree: FilterTree) -> Iterator[Condition]:
             yield from _conditions(tree.part)
 
 
-def _unknown(name: Any, *, where: str, known: tuple[str, ...]) -> PermanentError:
+def _unknown(name: Any, *, where: str, known: tuple[str, ...]) -> MalformedFilter:
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return _invalid(where, f"unknown operator {name!r}; {hint}known here: {' '.join(known)}")
-
-
-def _invalid(where: str, problem: str) -> PermanentError:
-    return PermanentError("invalid_request", f"the metadata filter is malformed at {where!r}: {problem}")
+    return MalformedFilter(where, f"unknown operator {name!r}; {hint}known here: {' '.join(known)}")
 
 
 def _name(value: Any) -> str:

@@ -45,6 +45,22 @@ class Hybrid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VectorQuery:
+    """One search: the `top_k` records nearest to `vector` that pass `filter`. `namespace` None is the default
+    one."""
+
+    vector: Sequence[float]
+    top_k: int
+    filter: Filter | None = None
+    namespace: str | None = None
+    include_metadata: bool = True
+    include_vectors: bool = False
+    hybrid: Hybrid | None = None
+    model: str | None = None
+    """The embedding model that made the vector, where the caller knows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexInfo:
     """What an index holds. `dimensions` is None while it is empty and was never written."""
 
@@ -62,25 +78,12 @@ class VectorStore(Protocol):
     of class `not_found`; a vector of another length is one of class `invalid_request`, and so is a hybrid
     search or a filter operator that the database does not have.
 
-    `model` is the embedding model that made the vectors, where the caller knows it. It is for the wrapper
-    that keeps indexes to one model; databases pay no heed to it.
+    `model` of a query or an upsert is for the wrapper that keeps indexes to one model; databases pay no heed
+    to it.
     """
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
-        """The `top_k` nearest records that pass the filter, best first; ties are broken by id."""
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
+        """What the query asks for, best first; ties are broken by id."""
         ...
 
     async def upsert(
@@ -92,7 +95,8 @@ class VectorStore(Protocol):
         context: CallContext,
         model: str | None = None,
     ) -> int:
-        """Insert or replace by id, all or none; returns how many records were written."""
+        """Insert or replace by id; returns how many records were written. All or none, unless an adapter says
+        that its database cannot; then the same upsert can be made again."""
         ...
 
     async def delete(

@@ -14,7 +14,7 @@ from app.ports.errors import PermanentError
 from app.ports.index_contracts import IndexContracts, Offered
 from app.ports.models import CallContext
 from app.ports.vector_checks import check_index, invalid
-from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorQuery, VectorRecord, VectorStore
 from app.providers.index_book import IndexBook
 
 
@@ -25,36 +25,13 @@ class ContractedVectors:
         self._inner = inner
         self._book = IndexBook(inner, database, contracts)
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See `VectorStore`. Raises `PermanentError("invalid_request")` for a query that does not fit."""
         check_index(index)
-        await self._book.admit(index, Offered(dimensions=len(vector), model=model), query=True)
+        offered = Offered(dimensions=len(query.vector), model=query.model)
+        await self._book.admit(index, offered, query=True)
         async with self._minding(index):
-            return await self._inner.search(
-                index,
-                vector,
-                top_k=top_k,
-                filter=filter,
-                namespace=namespace,
-                include_metadata=include_metadata,
-                include_vectors=include_vectors,
-                context=context,
-                hybrid=hybrid,
-                model=model,
-            )
+            return await self._inner.search(index, query, context=context)
 
     async def upsert(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from app.ports.models import CallContext
-from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorQuery, VectorRecord, VectorStore
 from app.providers.guard import Guard
 
 _DESCRIBING: Final = CallContext(
@@ -27,35 +27,11 @@ class GuardedVectors:
         self._guard = guard
         self._lane = guard.lane("")
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See `VectorStore`."""
         guard, lane = self._guard, self._lane
         with guard.begin(lane, 0, context) or await guard.wait(lane, 0, context) as call:
-            return await self._inner.search(
-                index,
-                vector,
-                top_k=top_k,
-                filter=filter,
-                namespace=namespace,
-                include_metadata=include_metadata,
-                include_vectors=include_vectors,
-                context=call.context,
-                hybrid=hybrid,
-                model=model,
-            )
+            return await self._inner.search(index, query, context=call.context)
 
     async def upsert(
         self,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+CHECK_ADDRESS: Final = "ask the operator to check the instance's base_url, and what stands before the server"
 _NUMBERS: Final = frozenset({float, int})
 
 
@@ -51,7 +52,16 @@ def load_any(content: bytes) -> Any:
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
+        if not content.strip():
+            raise Malformed("it is empty") from None
+        if is_page(content):
+            raise Malformed(f"it is a web page and no JSON; {CHECK_ADDRESS}") from None
         raise Malformed(f"it is not JSON ({error.msg})") from None
+
+
+def is_page(content: bytes) -> bool:
+    """Whether it is HTML or XML: what proxies, sign-in pages and servers answer that are not the vendor's."""
+    return content.lstrip()[:1] == b"<"
 
 
 def dump(body: Mapping[str, Any] | Sequence[Any]) -> bytes:

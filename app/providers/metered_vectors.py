@@ -15,7 +15,7 @@ from typing import Protocol
 from app.observability.tracing import Tracer, VectorOperation
 from app.ports.errors import CallError
 from app.ports.models import CallContext
-from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorQuery, VectorRecord, VectorStore
 from app.providers.metered import status_of
 
 
@@ -74,34 +74,10 @@ class MeteredVectors:
         self._recorder = recorder
         self._tracer = tracer
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See `VectorStore`."""
         with self._call("search", index):
-            return await self._inner.search(
-                index,
-                vector,
-                top_k=top_k,
-                filter=filter,
-                namespace=namespace,
-                include_metadata=include_metadata,
-                include_vectors=include_vectors,
-                context=context,
-                hybrid=hybrid,
-                model=model,
-            )
+            return await self._inner.search(index, query, context=context)
 
     async def upsert(
         self,

@@ -197,6 +197,9 @@ def _translated(error: Exception) -> httpx.TransportError:  # noqa: PLR0911  a t
             return httpx.ConnectError("its TLS certificate is not trusted")
         case aiohttp.ClientSSLError():
             return httpx.ConnectError("the TLS handshake failed")
+        case aiohttp.ClientConnectorError(os_error=ConnectionAbortedError(errno=None)):
+            # how asyncio gives a handshake up, after a minute
+            return httpx.ConnectError("the TLS handshake took too long; the server may not speak TLS there")
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(_reason(error.os_error, "it cannot be connected to"))
         case aiohttp.ServerDisconnectedError():

@@ -20,7 +20,15 @@ from app.ports.models import CallContext
 from app.ports.retry_after import LONGEST
 from app.providers.failures import CREDENTIAL_STATUSES, from_status, refused_credentials
 from app.providers.json_api import Endpoint, JsonApi, Method
-from app.providers.json_format import Malformed, VendorError, load, load_any, load_list
+from app.providers.json_format import (
+    CHECK_ADDRESS,
+    Malformed,
+    VendorError,
+    is_page,
+    load,
+    load_any,
+    load_list,
+)
 from app.providers.sse import EventParser
 from app.providers.transport import MAX_ANSWER_BYTES, StreamedAnswer, Transport
 
@@ -79,7 +87,8 @@ class VendorApi:
         self, path: str, body: bytes, context: CallContext, *, max_bytes: int = MAX_ANSWER_BYTES
     ) -> dict[str, Any]:
         """Post JSON; the object that a success carries, in at most `max_bytes`."""
-        return await self.call("POST", path, body, context, max_bytes=max_bytes)
+        answer = await self._exchange("POST", path, body, context, max_bytes)
+        return self.success(answer.headers, answer.content)
 
     async def call(
         self,
@@ -160,7 +169,8 @@ class VendorApi:
             with suppress(Malformed):
                 error = self._read_error(_only(load_any(content)))
         if error is None:
-            return from_status(status, headers, "no reason was given", instance=self.instance)
+            said = f"it sent a web page; {CHECK_ADDRESS}" if is_page(content) else "no reason was given"
+            return from_status(status, headers, said, instance=self.instance)
         return self._complaint(status, headers, error)
 
     def ended_early(self) -> TemporaryError:

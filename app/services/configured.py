@@ -7,7 +7,7 @@ before the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from app.steps.registry import STEP_KINDS
 
 MOST_WARNINGS: Final = 100
 MOST_COMPARISONS: Final = 5_000
+_BLOCKS: Final = ("steps", "on_failure", "finally")
 _WORDS: Final = {"provider": "provider", "database": "vector database"}
 """Keys whose values name something of the configuration, and what that is."""
 
@@ -57,12 +58,32 @@ class Configured:
         known = {"provider": sorted(self.providers), "database": sorted(self.databases)}
         spelling = Speller(MOST_COMPARISONS)
         found: list[Problem] = []
-        for place, key, name in _named(document.get("steps"), "/steps"):
+        for place, key, name in _names(document):
             if name not in known[key] and len(found) < MOST_WARNINGS:
                 hint = spelling.hint(name, known[key]) or f"configure it, or name another {_WORDS[key]}"
                 detail = f"{_WORDS[key]} {name!r} is not configured"
                 found.append(Problem(pointer=place, detail=detail, hint=hint))
         return found
+
+    def without_keys(self, document: Mapping[str, Any], used: Collection[str]) -> list[Problem]:
+        """A warning for each provider that is used and has no key, where the document names it first; for one
+        that a template yields, at the whole of it."""
+        named = [(name, place) for place, key, name in _names(document) if key == "provider"]
+        places = dict(reversed(named))
+        return [
+            Problem(
+                pointer=places.get(name, ""),
+                detail=f"provider {name!r} has no API key",
+                hint="ask the operator to configure one",
+            )
+            for name in sorted(self.keyless.intersection(used))
+        ]
+
+
+def _names(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Place, key and name of all that the steps of a document call."""
+    for block in _BLOCKS:
+        yield from _named(document.get(block), f"/{block}")
 
 
 def _named(value: Any, at: str) -> Iterator[tuple[str, str, str]]:

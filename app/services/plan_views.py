@@ -15,7 +15,7 @@ from app.ports.problems import Problem
 
 Known = Literal["known", "sample", "partly", "unknown"]
 """How much of a step is rendered: all of it, all of it for one item of a map, some, nothing."""
-Verdict = Literal["fits", "may_exceed", "exceeds", "unknown"]
+Verdict = Literal["fits", "may_exceed", "exceeds", "unpriced", "unknown"]
 """Whether a run can exceed its budget: never, if many calls use much, with one call already, nobody knows."""
 
 

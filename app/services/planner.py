@@ -14,6 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from app.core.plan import Block, Branch, Child, Loop, Map, Node, Parallel
+from app.dsl.blocks import item_run_key
 from app.dsl.compiled import CompiledStep, CompiledWorkflow
 from app.engines.attempts import as_failure
 from app.engines.pace import Pace
@@ -65,7 +66,7 @@ class Planner:
 
     async def walk(self, inputs: Mapping[str, Any]) -> None:
         """Plan every step, in order."""
-        plan = self._workflow.plan
+        plan = self._workflow.written_plan
         for block in (plan.main, plan.on_failure, plan.finally_):
             if block is not None:
                 await self._block(block, {"inputs": inputs, "input": inputs}, 1, sample=False)
@@ -112,6 +113,8 @@ class Planner:
             case Map(body=body):
                 mapped = self._checked(step, rendered, planned) if whole else None
                 items = None if mapped is None else mapped.items
+                if item_run_key(step.key) in self._workflow.item_workflows:
+                    planned.notes.append("each item is a run of its own")
                 if not items:
                     await self._block(body, names, times(count, None if items is None else 0), sample=sample)
                     return

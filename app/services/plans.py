@@ -81,7 +81,7 @@ class PlanService:
             warnings=[
                 *self._configured.unknown_names(workflow.document),
                 *workflow.warnings,
-                *self._keyless(planner),
+                *self._keyless(workflow, planner),
                 *await self._broken_contracts(workflow, planner.steps, inputs),
             ],
         )
@@ -106,18 +106,11 @@ class PlanService:
 
         return await broken_contracts(self._store.index_contracts, workflow, steps, model_of)
 
-    def _keyless(self, planner: Planner) -> list[Problem]:
+    def _keyless(self, workflow: CompiledWorkflow, planner: Planner) -> list[Problem]:
         configs = [step.config for step in planner.steps if isinstance(step.config, Mapping)]
         named = [one.get("provider") for config in configs for one in written_candidates(config) or [config]]
         used = {name for name in named if isinstance(name, str)}
-        return [
-            Problem(
-                pointer="",
-                detail=f"provider {name!r} has no API key",
-                hint="ask the operator to configure one",
-            )
-            for name in sorted(used & self._configured.keyless)
-        ]
+        return self._configured.without_keys(workflow.document, used)
 
 
 def verdict_of(budget: Budget, planner: Planner) -> Verdict:
@@ -132,6 +125,8 @@ def verdict_of(budget: Budget, planner: Planner) -> Verdict:
     ):
         return "exceeds"
     unknown = (budget.max_tokens is not None and tokens is None) or (most is not None and totals.cost is None)
+    if most is not None and planner.unknown_prices:
+        return "unpriced"
     if unknown:
         return "unknown"
     fits = (budget.max_tokens is None or (tokens or 0) <= budget.max_tokens) and (

@@ -16,7 +16,7 @@ from app.dsl.compiled import Budget
 from app.engines.budget import bills_of, charged_so_far, limit_of
 from app.engines.history import History
 from app.engines.recovery import StoredRun
-from app.ports.models import Usage
+from app.ports.models import Usage, counted
 from app.ports.prices import Prices, dollars, picodollars
 from app.services.errors import RunNotFound
 from app.services.principal import Principal
@@ -29,29 +29,32 @@ MOST_CHILDREN: Final = 100
 
 @dataclass(slots=True)
 class Figures:
-    """Sums over calls. `cost` is in picodollars."""
+    """Sums over calls that were answered. `cost` is in picodollars; tokens that nobody counted are None."""
 
     calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    cached_tokens: int | None = 0
+    reasoning_tokens: int | None = 0
     cost: int = 0
     unpriced: set[str] = field(default_factory=set)
-    """`<provider>/<model>` of calls without a known price."""
+    """`<provider>/<model>` of calls whose price or tokens are not known."""
 
     def add(self, bill: Mapping[str, Any], prices: Prices) -> None:
         """Count one call as it was billed."""
+        self.input_tokens = self._with(self.input_tokens, bill.get("input_tokens"))
+        self.output_tokens = self._with(self.output_tokens, bill.get("output_tokens"))
+        self.cached_tokens = self._with(self.cached_tokens, bill.get("cached_tokens"))
+        self.reasoning_tokens = self._with(self.reasoning_tokens, bill.get("reasoning_tokens"))
         self.calls += 1
-        self.input_tokens += bill.get("input_tokens") or 0
-        self.output_tokens += bill.get("output_tokens") or 0
-        self.cached_tokens += bill.get("cached_tokens") or 0
-        self.reasoning_tokens += bill.get("reasoning_tokens") or 0
         cost = cost_of(bill, prices)
         if cost is None:
             self.unpriced.add(f"{bill['provider']}/{bill['model']}")
         else:
             self.cost += cost
+
+    def _with(self, known: int | None, count: int | None) -> int | None:
+        return count if self.calls == 0 else counted((known, count))
 
     @property
     def cost_usd(self) -> float | None:

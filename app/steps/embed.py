@@ -1,20 +1,21 @@
 """The `embed` kind: texts to vectors.
 
 Long lists are split into what the provider takes in one call, by number and, where it bounds them, by an
-estimate of the tokens; order is kept whatever comes back first.
+estimate of the tokens; order is kept whatever comes back first. Vectors that are too many for the outputs of
+a step are refused by arithmetic, before the call or after the first of several, rather than held.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from app.ports.errors import CallError, TemporaryError
+from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext, Embedder, EmbedRequest, EmbedResult
 from app.ports.steps import StepContext, StepOutcome
 from app.steps.base import BaseKind
@@ -27,6 +28,37 @@ CONCURRENT_BATCHES: Final = 4
 MAX_TEXTS: Final = 10_000
 BYTES_A_TOKEN: Final = 2
 """Fewer than nearly all texts have: English has four, code three. A call is rather too small than refused."""
+
+
+NUMBER_BYTES: Final = 2
+"""Fewest that a number of a vector takes as JSON, with its comma."""
+LONG_VECTOR: Final = 3072
+"""Where vectors so long might not fit, the first batch is asked for alone, to learn how long they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Room:
+    """What the vectors of one step may take."""
+
+    texts: int
+    copies: int
+    """How often each stands in the outputs."""
+    most: int | None
+    """Bytes; None: no bound."""
+
+    def holds(self, dimensions: int) -> bool:
+        """Whether vectors so long may fit."""
+        return self.most is None or self.texts * dimensions * NUMBER_BYTES * self.copies <= self.most
+
+    def check(self, dimensions: int) -> None:
+        """Raise `PermanentError` for vectors that cannot fit."""
+        if not self.holds(dimensions):
+            raise PermanentError(
+                "too_large",
+                f"{self.texts:,} vectors of {dimensions:,} numbers do not fit into the {self.most:,} bytes "
+                "that outputs of a step may take; embed fewer texts at once (a 'map' over chunks of them), "
+                "or raise runs.max_output_bytes",
+            )
 
 
 def _not_empty(value: Any) -> Any:
@@ -87,7 +119,8 @@ class EmbedKind(BaseKind):
             )
             for batch in _batches(texts, max(size, 1), embedder.max_batch_tokens)
         ]
-        results = await _embed_all(embedder, requests, context.call)
+        room = _Room(texts=len(texts), copies=1 if single else 2, most=context.max_output_bytes)
+        results = await _embed_within(room, embedder, requests, config, context.call)
         vectors = [_plain(vector) for result in results for vector in result.vectors]
         usage = total([result.usage for result in results])
         outputs: dict[str, Any] = {
@@ -130,11 +163,34 @@ def _plain(vector: Sequence[float]) -> list[float]:
     return vector if isinstance(vector, list) else list(vector)
 
 
-async def _embed_all(
-    embedder: Embedder, requests: Sequence[EmbedRequest], call: CallContext
+async def _embed_within(
+    room: _Room, embedder: Embedder, requests: Sequence[EmbedRequest], config: EmbedConfig, call: CallContext
 ) -> Sequence[EmbedResult]:
+    if config.dimensions is not None:
+        room.check(config.dimensions)
     if len(requests) == 1:
         return [await _embed(embedder, requests[0], call)]
+    if config.dimensions is not None or room.holds(LONG_VECTOR):
+        return await _embed_all(embedder, list(enumerate(requests)), call)
+    (first,) = await _embed_all(embedder, [(0, requests[0])], call)
+    try:
+        room.check(len(first.vectors[0]))
+    except PermanentError as error:
+        error.billed = StepOutcome(
+            outputs={},
+            usage=first.usage,
+            provider=config.provider,
+            model=first.model,
+            asked_model=config.model,
+        )
+        raise
+    return [first, *await _embed_all(embedder, list(enumerate(requests))[1:], call)]
+
+
+async def _embed_all(
+    embedder: Embedder, requests: Sequence[tuple[int, EmbedRequest]], call: CallContext
+) -> Sequence[EmbedResult]:
+    """Results in order; each request comes with its place among those of the step."""
     turns = asyncio.Semaphore(CONCURRENT_BATCHES)
 
     async def in_turn(number: int, request: EmbedRequest) -> EmbedResult:
@@ -145,7 +201,7 @@ async def _embed_all(
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(in_turn(*numbered)) for numbered in enumerate(requests)]
+            tasks = [group.create_task(in_turn(*numbered)) for numbered in requests]
     except ExceptionGroup as failures:
         worst = _worst(failures.exceptions)
         if isinstance(worst, CallError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app.ports.models import Usage
+from app.ports.models import Usage, counted
 
 
 def usage_output(usage: Usage) -> dict[str, Any]:
@@ -20,15 +20,10 @@ def usage_output(usage: Usage) -> dict[str, Any]:
 
 def total(usages: Sequence[Usage]) -> Usage:
     """The sum of several calls; a count is None only where no call reported it."""
-
-    def added(counts: Sequence[int | None]) -> int | None:
-        known = [count for count in counts if count is not None]
-        return sum(known) if known else None
-
     return Usage(
-        input_tokens=added([usage.input_tokens for usage in usages]),
-        output_tokens=added([usage.output_tokens for usage in usages]),
-        cached_tokens=added([usage.cached_tokens for usage in usages]),
-        cache_write_tokens=added([usage.cache_write_tokens for usage in usages]),
-        reasoning_tokens=added([usage.reasoning_tokens for usage in usages]),
+        input_tokens=counted(usage.input_tokens for usage in usages),
+        output_tokens=counted(usage.output_tokens for usage in usages),
+        cached_tokens=counted(usage.cached_tokens for usage in usages),
+        cache_write_tokens=counted(usage.cache_write_tokens for usage in usages),
+        reasoning_tokens=counted(usage.reasoning_tokens for usage in usages),
     )

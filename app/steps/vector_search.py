@@ -9,7 +9,7 @@ from pydantic import Field
 
 from app.ports.problems import Problem
 from app.ports.steps import StepContext, StepOutcome
-from app.ports.vectors import Hybrid, VectorHit
+from app.ports.vectors import Hybrid, VectorHit, VectorQuery
 from app.steps.base import BaseKind
 from app.steps.fields import FilledText, Flag, Int, Name, Number, Vector
 from app.steps.filters import filter_problems
@@ -72,15 +72,17 @@ class VectorSearchKind(BaseKind):
         hybrid = config.hybrid
         hits = await context.services.vectors(config.database).search(
             config.index,
-            config.query,
-            top_k=config.top_k,
-            filter=config.filter or None,
-            namespace=config.namespace,
-            include_metadata=config.include_metadata,
-            include_vectors=config.include_vectors,
+            VectorQuery(
+                vector=config.query,
+                top_k=config.top_k,
+                filter=config.filter or None,
+                namespace=config.namespace,
+                include_metadata=config.include_metadata,
+                include_vectors=config.include_vectors,
+                hybrid=None if hybrid is None else Hybrid(text=hybrid.text, alpha=hybrid.alpha),
+                model=config.embedding_model or context.embedding_model,
+            ),
             context=context.call,
-            hybrid=None if hybrid is None else Hybrid(text=hybrid.text, alpha=hybrid.alpha),
-            model=config.embedding_model or context.embedding_model,
         )
         found = [_hit(hit, with_vector=config.include_vectors) for hit in hits]
         return StepOutcome(outputs={"hits": found, "count": len(found)})

@@ -22,7 +22,7 @@ def _number_to_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-RecordId = Annotated[str, BeforeValidator(_number_to_text), Field(min_length=1, max_length=512)]
+RecordId = Annotated[str, Field(min_length=1, max_length=512), BeforeValidator(_number_to_text)]
 
 
 def _metadata_value(value: Any) -> Any:
@@ -59,14 +59,15 @@ class VectorUpsertConfig(StepConfig):
     namespace: Templated[Name] | None = None
     """A part of the index that is kept apart."""
     vectors: Templated[Annotated[list[Templated[RecordConfig]], Field(max_length=MAX_RECORDS)]]
-    """Records: `[{id, vector, metadata}]`. All are written or none."""
+    """Records: `[{id, vector, metadata}]`. `embedded` and `pgvector` write all of them or none; of the others
+    a failure may leave a part, which another try writes again."""
     embedding_model: Templated[Name] | None = None
     """The model that made the vectors. If absent: that of the `embed` steps they come from, where the
     document says so. An index holds vectors of one model."""
 
 
 class VectorUpsertKind(BaseKind):
-    """Inserts or replaces records by id, all or none.
+    """Inserts or replaces records by id.
 
     Outputs: `count`, the records written. No records is no call and a count of 0. Two records with one
     id, or vectors of different lengths, are refused before anything is sent.

@@ -22,13 +22,14 @@ from app.ports.vector_checks import (
     check_dimensions,
     check_hybrid,
     check_index,
+    check_namespace,
     check_selection,
     check_text,
     check_top_k,
     unknown_index,
 )
 from app.ports.vector_filters import FilterTree, matches, parse_filter
-from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord
+from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorQuery, VectorRecord
 from app.stores.vector_blocks import BLOCK_ROWS, Rows
 from app.stores.vector_file import IndexRow, VectorFile
 from app.stores.vector_fusion import candidates_for, fused
@@ -62,23 +63,13 @@ class VectorEngine:
         """Memory the cache holds, about."""
         return sum(resident.nbytes for resident in self._resident.values())
 
-    def search(
-        self,
-        index_name: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str,
-        include_metadata: bool,
-        include_vectors: bool,
-        hybrid: Hybrid | None = None,
-    ) -> list[VectorHit]:
+    def search(self, index_name: str, query: VectorQuery) -> list[VectorHit]:
         """The nearest records, best first; with `hybrid` those that are best by both rankings."""
-        check_top_k(top_k)
-        check_text(namespace, what="a namespace")
-        tree = None if filter is None else parse_filter(filter)
-        row = to_row(vector, what="the query vector")
+        check_top_k(query.top_k)
+        namespace = check_namespace(query.namespace)
+        tree = None if query.filter is None else parse_filter(query.filter)
+        row = to_row(query.vector, what="the query vector")
+        hybrid = query.hybrid
         if hybrid is not None:
             check_hybrid(hybrid)
             self._keep_words(check_text(index_name, what="an index name"), namespace)
@@ -87,18 +78,18 @@ class VectorEngine:
             index = self._index(index_name)
             check_dimensions(index.name, has=index.dimensions, given=len(row))
             unit = unit_rows(row[None, :])[0]
-            query = _Query(index=index, namespace=namespace, unit=unit, top_k=top_k, tree=tree)
-            ranked = self._nearest(query) if hybrid is None else self._best_of_both(query, hybrid)
-            if not (include_metadata or include_vectors):
+            asked = _Query(index=index, namespace=namespace, unit=unit, top_k=query.top_k, tree=tree)
+            ranked = self._nearest(asked) if hybrid is None else self._best_of_both(asked, hybrid)
+            if not (query.include_metadata or query.include_vectors):
                 return [VectorHit(id=key, score=score) for score, key in ranked]
             rows = self._file.records(index.id, namespace, (key for _, key in ranked))
             return [
                 VectorHit(
                     id=row.id,
                     score=score,
-                    metadata=orjson.loads(row.metadata) if include_metadata else None,
+                    metadata=orjson.loads(row.metadata) if query.include_metadata else None,
                     vector=from_bytes([row.vector], index.dimensions)[0].tolist()
-                    if include_vectors
+                    if query.include_vectors
                     else None,
                 )
                 for (score, _), row in zip(ranked, rows, strict=True)

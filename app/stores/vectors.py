@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext
-from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord
+from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorQuery, VectorRecord
 from app.stores.vector_file import VectorFile
 
 if TYPE_CHECKING:
@@ -69,37 +69,14 @@ class EmbeddedVectorStore:
         """Raise if the database cannot serve."""
         await self._in_thread(lambda: self._opened().index_names(), timeout_seconds=_CHECK_SECONDS)
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See the port. `top_k` is 1 to 10,000; vectors come back as they were stored, in float32.
 
         Scores of a hybrid search are 0 to 1 (`vector_fusion`). The first one in a namespace reads all of its
         texts, and has their words kept from then on.
         """
         return await self._in_thread(
-            lambda: self._loaded().search(
-                index,
-                vector,
-                top_k=top_k,
-                filter=filter,
-                namespace=namespace or "",
-                include_metadata=include_metadata,
-                include_vectors=include_vectors,
-                hybrid=hybrid,
-            ),
-            timeout_seconds=context.timeout_seconds,
+            lambda: self._loaded().search(index, query), timeout_seconds=context.timeout_seconds
         )
 
     async def upsert(

@@ -10,7 +10,7 @@ import pytest
 from app.api.v1.schemas.runs import Run
 from app.api.v1.schemas.usage import RunUsage
 from app.ports.errors import TemporaryError
-from app.ports.models import CallContext, ChatRequest
+from app.ports.models import CallContext, ChatRequest, Usage
 from app.ports.prices import Price, per_million
 from app.providers.prices import ListPrices
 from tests.api.harness import Api, api, problem
@@ -58,6 +58,27 @@ async def test_a_price_that_is_not_known_makes_the_cost_null(service: Api) -> No
     }
 
 
+async def test_tokens_that_no_vendor_counted_are_unknown_and_never_zero(service: Api) -> None:
+    service.bench.chat.usage = lambda request, context: (
+        Usage() if context.path == "a" else Usage(input_tokens=3)
+    )
+    run = await service.run(workflow(llm("a"), llm("b")))
+    found = await usage(service, run["id"])
+    steps = {step["step"]: (step["input_tokens"], step["output_tokens"]) for step in found["steps"]}
+    assert steps == {"a": (None, None), "b": (3, None)}
+    assert (found["total"]["input_tokens"], found["total"]["output_tokens"]) == (3, None)
+    assert found["total"]["cost_usd"] is None
+    assert found["unknown_prices"] == ["own/m"]
+    answer = await service.client.get(f"/v1/runs/{run['id']}")
+    assert answer.json()["usage"] == {"input_tokens": 3, "output_tokens": None}
+
+
+async def test_a_run_without_calls_used_no_tokens(service: Api) -> None:
+    run = await service.run(workflow({"id": "t", "type": "transform", "expression": "1"}))
+    total = (await usage(service, run["id"]))["total"]
+    assert {total[key] for key in ("calls", "input_tokens", "output_tokens", "cached_tokens")} == {0}
+
+
 async def test_usage_is_summed_by_step_and_model_and_counts_answers_of_no_use(service: Api) -> None:
     each = {"id": "each", "type": "map", "items": [1, 2, 3], "steps": [llm("say")]}
     odd = llm("odd", response_schema={"type": "object"})
@@ -77,8 +98,8 @@ async def test_usage_is_summed_by_step_and_model_and_counts_answers_of_no_use(se
         "attempts": 7,
         "input_tokens": 18,
         "output_tokens": 12,
-        "cached_tokens": 0,
-        "reasoning_tokens": 0,
+        "cached_tokens": None,
+        "reasoning_tokens": None,
         "cost_usd": pytest.approx(6 * CALL),
     }
     assert found["budget"] is None

@@ -1,4 +1,4 @@
-"""What a call to a model costs: our adapter beside bare aiohttp and the vendor's own package."""
+"""What a call to a model costs: our adapters beside bare aiohttp and the vendors' own packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def adapters(simulator: str, seconds: float) -> list[dict[str, Any]]:
 
 
 def _ask(who: str, simulator: str, concurrency: int, seconds: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.bench.callers", who, "--base", f"{simulator}/v1"]
+    command = [sys.executable, "-m", "tests.bench.callers", who, "--base", simulator]
     command += ["--concurrency", str(concurrency), "--seconds", str(seconds)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     answer: dict[str, Any] = json.loads(done.stdout)

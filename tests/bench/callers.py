@@ -2,7 +2,7 @@
 
 Every one asks for the same completion and takes its text. `aiohttp` is the floor: the request as bytes
 there and back, and the JSON of the answer. A client whose package is not installed says so: what is no
-dependency of ours is looked for in `.tools/sdks` too.
+dependency of the tests is looked for in `.tools/sdks` too.
 """
 
 from __future__ import annotations
@@ -13,62 +13,100 @@ import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
 
 import uvloop
+from pydantic import SecretStr
 
+from app.ports.models import CallContext, ChatModel, ChatRequest, Message
+from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
+from app.providers.openai.adapter import OpenAI, OpenAIConfig
+from app.providers.transport import Transport
 from tests.bench.closed_loop import measure
 from tests.bench.workloads import CHAT_BODY, MODEL
 from tests.service_process import ROOT
 
 Ask = Callable[[], Awaitable[str]]
+Caller = Callable[[str], AbstractAsyncContextManager[Ask]]
+"""A client of the vendor at a base URL."""
 PROMPT: Final = "Outline: what is a group commit?"
 MAX_TOKENS: Final = 64
 SECONDS: Final = 60.0
+KEY: Final = "simulated"
 
 
-@asynccontextmanager
-async def bare_aiohttp(base: str) -> AsyncIterator[Ask]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """How a vendor's completions are asked for, and where the text of one stands."""
+
+    path: str
+    body: Mapping[str, Any]
+    text: Callable[[Any], str]
+
+
+CHAT: Final = Api(
+    path="/v1/chat/completions",
+    body=CHAT_BODY,
+    text=lambda answer: str(answer["choices"][0]["message"]["content"]),
+)
+MESSAGES: Final = Api(
+    path="/v1/messages", body=CHAT_BODY, text=lambda answer: str(answer["content"][0]["text"])
+)
+
+
+def bare_aiohttp(api: Api) -> Caller:
     """No more than the calls."""
-    import aiohttp
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    @asynccontextmanager
+    async def caller(base: str) -> AsyncIterator[Ask]:
+        import aiohttp
+
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+            async def ask() -> str:
+                async with session.post(base + api.path, json=api.body) as response:
+                    response.raise_for_status()
+                    return api.text(json.loads(await response.read()))
+
+            yield ask
+
+    return caller
+
+
+def adapter(made: Callable[[str, Transport], ChatModel]) -> Caller:
+    """Ours, over our transport."""
+
+    @asynccontextmanager
+    async def caller(base: str) -> AsyncIterator[Ask]:
+        transport = Transport.over_sockets()
+        model = made(base, transport)
 
         async def ask() -> str:
-            async with session.post(f"{base}/chat/completions", json=CHAT_BODY) as response:
-                response.raise_for_status()
-                answer = json.loads(await response.read())
-            return str(answer["choices"][0]["message"]["content"])
+            request = ChatRequest(
+                model=MODEL, messages=[Message(role="user", content=PROMPT)], max_tokens=MAX_TOKENS
+            )
+            context = CallContext(
+                run_id="run", path="step", attempt=1, idempotency_key="key", timeout_seconds=SECONDS
+            )
+            return (await model.complete(request, context)).text
 
-        yield ask
+        try:
+            yield ask
+        finally:
+            await transport.aclose()
+
+    return caller
 
 
-@asynccontextmanager
-async def adapter(base: str) -> AsyncIterator[Ask]:
-    """Ours, over our transport."""
-    from pydantic import SecretStr
+def _openai(base: str, transport: Transport) -> ChatModel:
+    config = OpenAIConfig(name="sim", base_url=f"{base}/v1", api_key=SecretStr(KEY))
+    return OpenAI(config, transport)
 
-    from app.ports.models import CallContext, ChatRequest, Message
-    from app.providers.openai.adapter import OpenAI, OpenAIConfig
-    from app.providers.transport import Transport
 
-    transport = Transport.over_sockets()
-    model = OpenAI(OpenAIConfig(name="sim", base_url=base, api_key=SecretStr("simulated")), transport)
-
-    async def ask() -> str:
-        request = ChatRequest(
-            model=MODEL, messages=[Message(role="user", content=PROMPT)], max_tokens=MAX_TOKENS
-        )
-        context = CallContext(
-            run_id="run", path="step", attempt=1, idempotency_key="key", timeout_seconds=SECONDS
-        )
-        return (await model.complete(request, context)).text
-
-    try:
-        yield ask
-    finally:
-        await transport.aclose()
+def _anthropic(base: str, transport: Transport) -> ChatModel:
+    return Anthropic(AnthropicConfig(name="sim", base_url=base, api_key=SecretStr(KEY)), transport)
 
 
 @asynccontextmanager
@@ -76,7 +114,7 @@ async def openai_sdk(base: str) -> AsyncIterator[Ask]:
     """The vendor's own package, without its retries."""
     from openai import AsyncOpenAI  # type: ignore[import-not-found,unused-ignore]  # no dependency of ours
 
-    async with AsyncOpenAI(base_url=base, api_key="simulated", max_retries=0, timeout=SECONDS) as client:
+    async with AsyncOpenAI(base_url=f"{base}/v1", api_key=KEY, max_retries=0, timeout=SECONDS) as client:
 
         async def ask() -> str:
             answer = await client.chat.completions.create(**CHAT_BODY)
@@ -85,13 +123,32 @@ async def openai_sdk(base: str) -> AsyncIterator[Ask]:
         yield ask
 
 
-CALLERS: Final[Mapping[str, Callable[[str], AbstractAsyncContextManager[Ask]]]] = {
-    "bare aiohttp": bare_aiohttp,
-    "openai adapter": adapter,
+@asynccontextmanager
+async def anthropic_sdk(base: str) -> AsyncIterator[Ask]:
+    """The vendor's own package, without its retries."""
+    from anthropic import AsyncAnthropic
+    from anthropic.types import MessageParam
+
+    messages: list[MessageParam] = [{"role": "user", "content": PROMPT}]
+    async with AsyncAnthropic(base_url=base, api_key=KEY, max_retries=0, timeout=SECONDS) as client:
+
+        async def ask() -> str:
+            answer = await client.messages.create(model=MODEL, max_tokens=MAX_TOKENS, messages=messages)
+            return "".join(block.text for block in answer.content if block.type == "text")
+
+        yield ask
+
+
+CALLERS: Final[Mapping[str, Caller]] = {
+    "bare aiohttp": bare_aiohttp(CHAT),
+    "openai adapter": adapter(_openai),
     "openai SDK": openai_sdk,
+    "bare aiohttp, messages": bare_aiohttp(MESSAGES),
+    "anthropic adapter": adapter(_anthropic),
+    "anthropic SDK": anthropic_sdk,
 }
-PACKAGES: Final = {"openai SDK": "openai"}
-"""What a client needs that is no dependency of ours."""
+PACKAGES: Final = {"openai SDK": "openai", "anthropic SDK": "anthropic"}
+"""What a client needs that is no dependency of the service."""
 
 
 def missing(who: str) -> str | None:

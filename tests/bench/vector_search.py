@@ -25,7 +25,7 @@ import uvloop
 from pydantic import SecretStr
 
 from app.ports.models import CallContext
-from app.ports.vectors import Filter, VectorRecord, VectorStore
+from app.ports.vectors import Filter, VectorQuery, VectorRecord, VectorStore
 from app.stores.pgvector.adapter import PgVector, PgVectorConfig
 from app.stores.vectors import EmbeddedVectorStore
 from tests.postgresql_server import find_programs, postgres_server
@@ -155,18 +155,9 @@ async def search(store: VectorStore, queries: Rows, filter: Filter | None, truth
     """One search after the other. The first one, which may load what the others use, is told apart."""
     took, found = [], []
     for query in [queries[0], *queries]:
-        vector = query.tolist()
+        asked = VectorQuery(vector=query.tolist(), top_k=TOP_K, filter=filter)
         start = time.perf_counter()
-        hits = await store.search(
-            "bench",
-            vector,
-            top_k=TOP_K,
-            filter=filter,
-            namespace=None,
-            include_metadata=True,
-            include_vectors=False,
-            context=CALL,
-        )
+        hits = await store.search("bench", asked, context=CALL)
         took.append((time.perf_counter() - start) * 1000)
         found.append([hit.id for hit in hits])
     first, *rest = took

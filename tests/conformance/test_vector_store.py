@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext
 from app.ports.vector_filters import parse_filter
-from app.ports.vectors import Filter, Hybrid, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, Hybrid, VectorHit, VectorQuery, VectorRecord, VectorStore
 from tests.conformance.vector_vendors import chroma, embedded, pgvector, pinecone, qdrant, weaviate
 from tests.conformance.vector_vendors.entry import Entry
 
@@ -85,17 +85,16 @@ async def find(
     include_vectors: bool = False,
     hybrid: Hybrid | None = None,
 ) -> Sequence[VectorHit]:
-    return await store.search(
-        index,
-        vector,
+    query = VectorQuery(
+        vector=vector,
         top_k=top_k,
         filter=filter,
         namespace=namespace,
         include_metadata=include_metadata,
         include_vectors=include_vectors,
-        context=CALL,
         hybrid=hybrid,
     )
+    return await store.search(index, query, context=CALL)
 
 
 async def delete(

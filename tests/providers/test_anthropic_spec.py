@@ -29,9 +29,11 @@ from pydantic import SecretStr, TypeAdapter
 from app.ports.models import CallContext, ChatRequest, Message
 from app.providers.anthropic import format as fmt
 from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
+from app.providers.anthropic.stream import Assembly
 from app.providers.transport import Transport
 from tests.conformance.chat_vendors.anthropic import ERROR_TYPES, answer, error, events, frame
 from tests.conformance.chat_vendors.vendor import Said, SaidCall
+from tests.simulator import messages as simulated
 
 SAID = Said(
     pieces=("So ", "it is."),
@@ -173,6 +175,20 @@ def test_every_stop_reason_of_the_client_has_a_meaning() -> None:
     schema = MessageType.model_json_schema()["properties"]["stop_reason"]
     (reasons,) = (part["enum"] for part in schema["anyOf"] if "enum" in part)
     assert set(reasons) <= fmt.FINISH_REASONS.keys()
+
+
+@pytest.mark.parametrize("text", ["So it is.", ""])
+def test_the_simulators_messages_are_valid_and_read(text: str) -> None:
+    whole = orjson.loads(simulated.message("m", text))
+    check_of(MessageType)(whole)
+    check_event = check_of(RawMessageStreamEvent)
+    assembly = Assembly("m")
+    for event in simulated.stream_events("m", text):
+        data = orjson.loads(event.partition(b"data: ")[2])
+        check_event(data)
+        assembly.add(data)
+    assert fmt.read_completion(whole, model="m") == assembly.result()
+    assert assembly.result().text == text
 
 
 # --- the vendor's own client --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from app.configuration import database_config
 from app.databases import VENDORS
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
-from app.ports.vectors import Filter, Metric, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, Metric, VectorHit, VectorQuery, VectorRecord, VectorStore
 from app.providers.chroma.adapter import Chroma, ChromaConfig
 from app.providers.chroma.format import EMPTY_KEY, NAMED_KEY, NAMESPACE_KEY, stored_id
 from app.providers.transport import Transport
@@ -61,16 +61,8 @@ async def find(
     filter: Filter | None = None,
     namespace: str | None = None,
 ) -> Sequence[VectorHit]:
-    return await store.search(
-        index,
-        vector,
-        top_k=10,
-        filter=filter,
-        namespace=namespace,
-        include_metadata=True,
-        include_vectors=False,
-        context=context,
-    )
+    query = VectorQuery(vector=vector, top_k=10, filter=filter, namespace=namespace)
+    return await store.search(index, query, context=context)
 
 
 class TestIds:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext
 from app.ports.vector_filters import matches, parse_filter
-from app.ports.vectors import Metric, VectorRecord
+from app.ports.vectors import Metric, VectorQuery, VectorRecord
 from app.providers.chroma.adapter import Chroma, ChromaConfig
 from app.providers.chroma.filter import translate
 from app.providers.transport import Transport
@@ -91,16 +91,8 @@ async def test_a_higher_score_is_nearer(
     index = f"metric-{metric}"
     records = [VectorRecord(id="near", vector=[1, 0]), VectorRecord(id="long", vector=[6, 8])]
     await store.upsert(index, records, namespace=None, context=context)
-    hits = await store.search(
-        index,
-        [2, 0],
-        top_k=5,
-        filter=None,
-        namespace=None,
-        include_metadata=False,
-        include_vectors=True,
-        context=context,
-    )
+    query = VectorQuery(vector=[2, 0], top_k=5, include_metadata=False, include_vectors=True)
+    hits = await store.search(index, query, context=context)
     assert [hit.id for hit in hits] == [name for name, _ in expected]
     assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-5)
     assert (await store.describe(index)).metric == metric

@@ -10,7 +10,7 @@ import pytest
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.index_contracts import IndexContract, IndexContracts, Offered
 from app.ports.models import CallContext
-from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
+from app.ports.vectors import Filter, IndexInfo, Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.contracted import ContractedVectors
 from app.providers.index_book import MOST_INDEXES, TRUST_SECONDS, IndexBook
 from app.stores.memory import MemoryStore
@@ -36,20 +36,7 @@ class Database:
         self.reached = asyncio.Semaphore(0)
         """Released by each upsert that waits."""
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         self.calls.append("search")
         self._shape(index)
         return [VectorHit(id="a", score=1.0)]
@@ -138,17 +125,8 @@ async def put(
 async def find(
     vectors: ContractedVectors, model: str | None = A, *, dimensions: int = 4, index: str = "kb"
 ) -> Sequence[VectorHit]:
-    return await vectors.search(
-        index,
-        [0.5] * dimensions,
-        top_k=1,
-        filter=None,
-        namespace=None,
-        include_metadata=True,
-        include_vectors=False,
-        context=CALL,
-        model=model,
-    )
+    query = VectorQuery(vector=[0.5] * dimensions, top_k=1, model=model)
+    return await vectors.search(index, query, context=CALL)
 
 
 async def refusal(call: Awaitable[object]) -> str:

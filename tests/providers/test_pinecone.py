@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
-from app.ports.vectors import VectorHit, VectorRecord
+from app.ports.vectors import VectorHit, VectorQuery, VectorRecord
 from app.providers.pinecone.adapter import Pinecone, PineconeConfig
 from app.providers.transport import Transport
 from tests.conformance.vector_vendors.pinecone import CONTROL_SPEC, DATA_SPEC
@@ -52,12 +52,8 @@ async def put(
 
 
 async def find(store: Pinecone, context: CallContext, *vector: float, **options: Any) -> list[VectorHit]:
-    wanted = {"top_k": 10, "filter": None, "namespace": None, **options}
-    return list(
-        await store.search(
-            "kb", vector, include_metadata=True, include_vectors=False, context=context, **wanted
-        )
-    )
+    query = VectorQuery(vector=vector, **{"top_k": 10, **options})
+    return list(await store.search("kb", query, context=context))
 
 
 async def delete(store: Pinecone, context: CallContext, **what: Any) -> int:

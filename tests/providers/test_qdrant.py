@@ -16,7 +16,7 @@ from app.configuration import database_config
 from app.databases import VENDORS
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
-from app.ports.vectors import Filter, Metric, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, Metric, VectorHit, VectorQuery, VectorRecord, VectorStore
 from app.providers.qdrant.adapter import Qdrant, QdrantConfig
 from app.providers.qdrant.format import ID_KEY, NAMESPACE_KEY, point_id
 from app.providers.transport import Transport
@@ -73,16 +73,8 @@ async def find(
     filter: Filter | None = None,
     namespace: str | None = None,
 ) -> Sequence[VectorHit]:
-    return await store.search(
-        index,
-        vector,
-        top_k=10,
-        filter=filter,
-        namespace=namespace,
-        include_metadata=True,
-        include_vectors=False,
-        context=context,
-    )
+    query = VectorQuery(vector=vector, top_k=10, filter=filter, namespace=namespace)
+    return await store.search(index, query, context=context)
 
 
 class TestIds:

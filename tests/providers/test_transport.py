@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import time
+from typing import Any, cast
 
+import aiohttp
 import httpx
 import orjson
 import psutil
 import pytest
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
+from app.providers.sockets import _translated
 from app.providers.transport import Call, Transport
 from tests.simulator.process import Simulator
 
@@ -197,6 +201,19 @@ async def test_the_environments_proxy_is_ignored(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert (await transport.exchange(chat(simulator, "fine"))).status == 200
+
+
+def test_a_handshake_that_is_given_up_is_told_as_one() -> None:
+    given_up = ConnectionAbortedError("SSL handshake is taking longer than 60.0 seconds: aborting")
+    key = cast("Any", None)  # only its message would look at it
+    told = [
+        str(_translated(aiohttp.ClientConnectorError(key, error)))
+        for error in (given_up, ConnectionAbortedError(errno.ECONNABORTED, "aborted"))
+    ]
+    assert told == [
+        "the TLS handshake took too long; the server may not speak TLS there",
+        "it cannot be connected to",
+    ]
 
 
 async def test_cookies_are_not_kept() -> None:

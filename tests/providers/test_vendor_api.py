@@ -11,7 +11,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from app.ports.errors import PermanentError, TemporaryError
+from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext, ChatDelta, ChatModel, ChatRequest, EmbedRequest, RerankRequest
 from app.ports.retry_after import LONGEST
 from app.providers.anthropic.adapter import Anthropic, AnthropicConfig
@@ -57,6 +57,29 @@ async def test_a_huge_complaint_is_not_looked_into(context: CallContext) -> None
     huge = orjson.dumps({"error": "x" * LARGEST_COMPLAINT})
     with pytest.raises(TemporaryError, match="answered 500: no reason was given"):
         await api(httpx.Response(500, content=huge)).post("/x", b"{}", context)
+
+
+PAGE = b"\n<!doctype html><title>Sign in</title>"
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "said"),
+    [
+        (200, b"", "cannot be used: it is empty"),
+        (200, b" \n", "cannot be used: it is empty"),
+        (200, PAGE, "it is a web page and no JSON; ask the operator to check the instance's base_url"),
+        (404, PAGE, "it sent a web page; ask the operator to check the instance's base_url"),
+        (502, PAGE, "answered 502: it sent a web page; ask the operator"),
+        (502, b"", "answered 502: no reason was given"),
+    ],
+)
+async def test_an_answer_of_something_else_than_the_vendor_is_told_as_that(
+    status: int, content: bytes, said: str, context: CallContext
+) -> None:
+    with pytest.raises(CallError) as failed:
+        await api(httpx.Response(status, content=content)).post("/x", b"{}", context)
+    assert said in str(failed.value)
+    assert "Sign in" not in str(failed.value)
 
 
 async def test_a_wait_in_the_body_is_capped_as_one_in_a_header_is(context: CallContext) -> None:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext
-from app.ports.vectors import Hybrid, Metric, VectorHit, VectorRecord
+from app.ports.vectors import Hybrid, Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.transport import Transport
 from app.providers.weaviate.adapter import Weaviate, WeaviateConfig
 from tests.conformance.vector_vendors.weaviate import SPEC
@@ -69,17 +69,8 @@ async def put(
 async def find(
     store: Weaviate, context: CallContext, *vector: float, index: str = "kb", **options: Any
 ) -> list[VectorHit]:
-    wanted = {"top_k": 10, "filter": None, "namespace": None, **options}
-    return list(
-        await store.search(
-            index,
-            vector or (1.0, 0.0),
-            include_metadata=True,
-            include_vectors=False,
-            context=context,
-            **wanted,
-        )
-    )
+    query = VectorQuery(vector=vector or (1.0, 0.0), **{"top_k": 10, **options})
+    return list(await store.search(index, query, context=context))
 
 
 async def delete(store: Weaviate, context: CallContext, **what: Any) -> int:

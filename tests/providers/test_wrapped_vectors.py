@@ -14,7 +14,7 @@ from app.observability.tracing import NullTracer
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.provider_status import Bounds
-from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorQuery, VectorRecord, VectorStore
 from app.providers.breaker import BreakerPolicy
 from app.providers.wrapping import InstanceTerms, Wrapping
 
@@ -29,20 +29,7 @@ class Database:
         self.failure: Exception | None = None
         self.inside = self.most = 0
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         await self._answer(locals())
         return [VectorHit(id="a", score=1.0)]
 
@@ -113,15 +100,10 @@ def store(database: Database, wrapping: Wrapping) -> VectorStore:
 def searching(context: CallContext) -> dict[str, Any]:
     return {
         "index": "i",
-        "vector": [1.0, 2.0],
-        "top_k": 3,
-        "filter": {"a": 1},
-        "namespace": "n",
-        "include_metadata": True,
-        "include_vectors": False,
+        "query": VectorQuery(
+            vector=[1.0, 2.0], top_k=3, filter={"a": 1}, namespace="n", hybrid=Hybrid(text="x"), model="m"
+        ),
         "context": context,
-        "hybrid": Hybrid(text="x"),
-        "model": "m",
     }
 
 

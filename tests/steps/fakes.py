@@ -27,7 +27,7 @@ from app.ports.models import (
     Usage,
 )
 from app.ports.steps import Services, StepContext, StepOutcome
-from app.ports.vectors import Filter, Hybrid, IndexInfo, VectorHit, VectorRecord, VectorStore
+from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorQuery, VectorRecord, VectorStore
 from app.steps.kind import RENDERED, StepKind
 from app.steps.transforms.registry import TRANSFORMS
 
@@ -149,25 +149,9 @@ class FakeVectors:
     hits: Sequence[VectorHit] = ()
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
-        asked = {"index": index, "vector": vector, "top_k": top_k, "filter": filter, "namespace": namespace}
-        asked |= {"include_metadata": include_metadata, "include_vectors": include_vectors}
-        asked |= {"hybrid": hybrid, "model": model}
-        self.calls.append(("search", asked))
-        return self.hits[:top_k]
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
+        self.calls.append(("search", {"index": index, "query": query}))
+        return self.hits[: query.top_k]
 
     async def upsert(
         self,
@@ -257,6 +241,7 @@ async def run(
     heard: list[str] | None = None,
     *,
     timeout_seconds: float = CALL.timeout_seconds,
+    max_output_bytes: int | None = None,
 ) -> StepOutcome:
     """One attempt at a step whose document holds no templates any more; `heard` takes what it streams."""
 
@@ -267,7 +252,12 @@ async def run(
     config = kind.config_model.model_validate(dict(document), context=RENDERED)
     call = replace(CALL, timeout_seconds=timeout_seconds)
     context = StepContext(
-        call=call, services=services or FakeServices(), emit=emit, workflow="demo", tenant="default"
+        call=call,
+        services=services or FakeServices(),
+        emit=emit,
+        workflow="demo",
+        tenant="default",
+        max_output_bytes=max_output_bytes,
     )
     return await kind.execute(config, context)
 

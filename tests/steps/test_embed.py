@@ -36,6 +36,39 @@ def test_wrong_keys_are_refused(changes: dict[str, Any]) -> None:
         EmbedConfig.model_validate({**EMBED, "input": "a", **changes})
 
 
+async def bounded(embedder: FakeEmbedder, count: int, most: int, **changes: Any) -> StepOutcome:
+    document = {**EMBED, "input": ["a"] * count, "batch_size": 100, **changes}
+    services = FakeServices(embeddings=embedder)
+    return await run(EmbedKind(), document, services, max_output_bytes=most)
+
+
+async def test_vectors_that_cannot_fit_are_refused_before_any_call() -> None:
+    embedder = FakeEmbedder()
+    with pytest.raises(PermanentError, match="10,000 vectors of 3,072 numbers do not fit") as refused:
+        await bounded(embedder, 10_000, 16 * 2**20, dimensions=3072)
+    assert refused.value.error_class == "too_large"
+    assert embedder.requests == []
+
+
+async def test_vectors_whose_length_is_not_known_are_refused_after_the_first_batch() -> None:
+    embedder = FakeEmbedder()
+    length = len(vector_of("a"))
+    with pytest.raises(PermanentError, match=f"1,000 vectors of {length} numbers") as refused:
+        await bounded(embedder, 1000, 1000 * length * 4 - 1)
+    assert len(embedder.requests) == 1
+    assert refused.value.billed is not None
+    assert refused.value.billed.usage is not None
+    assert refused.value.billed.usage.input_tokens
+
+
+async def test_vectors_that_may_fit_are_all_asked_for_each_once_and_in_order() -> None:
+    embedder = FakeEmbedder()
+    outcome = await bounded(embedder, 1000, 1000 * len(vector_of("a")) * 4)
+    assert len(embedder.requests) == 10
+    assert len(outcome.outputs["vectors"]) == 1000
+    assert len({context.idempotency_key for context in embedder.contexts}) == 10
+
+
 async def test_a_permanent_failure_of_one_batch_is_reported_before_temporary_ones() -> None:
     failing: dict[str, CallError] = {
         "a": TemporaryError("timeout", "late"),

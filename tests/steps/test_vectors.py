@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.ports.errors import PermanentError
+from app.ports.vector_filters import parse_filter
 from app.ports.vectors import Hybrid, VectorHit, VectorRecord
 from app.steps.kind import RENDERED, StepConfig
 from app.steps.vector_delete import VectorDeleteConfig, VectorDeleteKind
@@ -62,10 +63,22 @@ def test_a_wrong_search_is_refused(changes: dict[str, Any]) -> None:
         ({"$and": {}}, "/filter/$and"),
         ({"$or": [{"a": 1}, 5]}, "/filter/$or/1"),
         ({"$not": {"$and": [{"a": {"b": 1}}]}}, "/filter/$not/$and/0/a/b"),
+        ({"$and": [{"a": 1}, {}]}, "/filter/$and/1"),
+        ({"a": {}}, "/filter/a"),
+        ({"a": None}, "/filter/a"),
+        ({"a": ["x"]}, "/filter/a"),
+        ({"a": {"$exists": 1}}, "/filter/a/$exists"),
+        ({"a": {"$gt": True}}, "/filter/a/$gt"),
+        ({"a": {"$lte": [1]}}, "/filter/a/$lte"),
+        ({"a": {"$in": 3}}, "/filter/a/$in"),
+        ({"a": {"$nin": [1, "{{ inputs.x }}", None]}}, "/filter/a/$nin/2"),
+        ({"$or": [{"a": index} for index in range(501)]}, "/filter"),
     ],
 )
-def test_an_unknown_filter_operator_is_refused_where_it_stands(filter: dict[str, Any], place: str) -> None:
+def test_a_wrong_filter_is_refused_where_it_is_wrong(filter: dict[str, Any], place: str) -> None:
     assert set(problems(VectorSearchKind(), {**SEARCH, "filter": filter})) == {place}
+    with pytest.raises(PermanentError):
+        parse_filter(filter)  # nothing is refused that would run
 
 
 def test_a_filter_without_end_is_refused() -> None:
@@ -77,7 +90,13 @@ def test_a_filter_without_end_is_refused() -> None:
 
 
 def test_good_filters_and_templates_pass() -> None:
-    good = {"lang": "en", "$or": [{"year": {"$gte": "{{ inputs.year }}"}}, "{{ inputs.more }}"]}
+    good: dict[str, Any] = {
+        "lang": "en",
+        "$or": [{"year": {"$gte": "{{ inputs.year }}"}}, "{{ inputs.more }}"],
+    }
+    good |= {"tag": {"$in": "{{ inputs.tags }}"}, "kind": {"$nin": ["a", 1, "{{ inputs.kind }}"]}}
+    for _ in range(14):
+        good = {"$and": [good]}
 
     assert problems(VectorSearchKind(), {**SEARCH, "query": "{{ outputs.e }}", "filter": good}) == {}
 
@@ -101,7 +120,7 @@ def test_a_wrong_hybrid_search_is_refused(hybrid: Any) -> None:
 async def test_a_search_asks_for_words_where_it_says_so(hybrid: Any, asked: Hybrid | None) -> None:
     vectors = FakeVectors()
     await run(VectorSearchKind(), {**SEARCH, "hybrid": hybrid}, FakeServices(database=vectors))
-    assert vectors.calls[0][1]["hybrid"] == asked
+    assert vectors.calls[0][1]["query"].hybrid == asked
 
 
 async def test_hits_come_in_the_stores_order_without_vectors() -> None:
@@ -114,8 +133,8 @@ async def test_hits_come_in_the_stores_order_without_vectors() -> None:
         "count": 2,
     }
     _, asked = vectors.calls[0]
-    assert (asked["top_k"], asked["filter"], asked["namespace"]) == (10, None, None)
-    assert asked["include_metadata"]
+    assert (asked["query"].top_k, asked["query"].filter, asked["query"].namespace) == (10, None, None)
+    assert asked["query"].include_metadata
 
 
 async def test_vectors_are_shown_when_asked_for() -> None:

@@ -23,7 +23,7 @@ from app.databases import VENDORS
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.vector_filters import matches, parse_filter
-from app.ports.vectors import Filter, Hybrid, VectorHit, VectorRecord
+from app.ports.vectors import Filter, Hybrid, VectorHit, VectorQuery, VectorRecord
 from app.providers.transport import Transport
 from app.settings_providers import PgVectorSettings
 from app.stores.pgvector.adapter import PgVector, PgVectorConfig
@@ -98,17 +98,8 @@ async def find(
     hybrid: Hybrid | None = None,
     context: CallContext = CALL,
 ) -> Sequence[VectorHit]:
-    return await store.search(
-        index,
-        vector,
-        top_k=top_k,
-        filter=filter,
-        namespace=namespace,
-        include_metadata=True,
-        include_vectors=False,
-        context=context,
-        hybrid=hybrid,
-    )
+    query = VectorQuery(vector=vector, top_k=top_k, filter=filter, namespace=namespace, hybrid=hybrid)
+    return await store.search(index, query, context=context)
 
 
 async def delete(store: PgVector, ids: Sequence[str], namespace: str | None = None) -> int:

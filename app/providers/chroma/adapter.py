@@ -31,7 +31,7 @@ from app.ports.vector_checks import (
     invalid,
     unknown_index,
 )
-from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
+from app.ports.vectors import Filter, IndexInfo, Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.chroma import format as fmt
 from app.providers.deadlines import lookup, within
 from app.providers.json_api import endpoint_of, key_in
@@ -74,39 +74,17 @@ class Chroma:
         )
         self._collections: dict[str, fmt.Collection] = {}
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See the port. There is no hybrid search."""
-        if hybrid is not None:
+        if query.hybrid is not None:
             raise invalid("the Chroma adapter has no hybrid search; leave 'hybrid' out")
         check_index(index)
-        where = fmt.where_clause(check_namespace(namespace), check_query(vector, top_k, filter))
-        body = self._api.written(
-            fmt.query_body,
-            vector,
-            top_k=top_k,
-            where=where,
-            metadata=include_metadata,
-            vectors=include_vectors,
-        )
+        where = fmt.where_clause(check_namespace(query.namespace), check_query(query))
+        body = self._api.written(fmt.query_body, query, where)
         async with within(context, instance=self._name):
-            collection = await self._known(index, context, dimensions=len(vector))
+            collection = await self._known(index, context, dimensions=len(query.vector))
             answer = await self._post(index, collection, "query", body, context)
-        return self._api.read(
-            fmt.read_hits, answer, collection.metric, metadata=include_metadata, vectors=include_vectors
-        )
+        return self._api.read(fmt.read_hits, answer, collection.metric, query)
 
     async def upsert(
         self,

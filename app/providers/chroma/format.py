@@ -22,7 +22,7 @@ import orjson
 
 from app.ports.vector_checks import invalid
 from app.ports.vector_filters import FilterTree
-from app.ports.vectors import Metric, VectorHit, VectorRecord
+from app.ports.vectors import Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.chroma import filter as chroma_filter
 from app.providers.json_format import Malformed, VendorError, count, dump, floats, objects, text
 
@@ -99,15 +99,13 @@ def upsert_body(batch: Batch, held: Mapping[str, Sequence[str]]) -> bytes:
     return dump({"ids": batch.ids, "embeddings": batch.vectors, "metadatas": metadata})
 
 
-def query_body(
-    vector: Sequence[float], *, top_k: int, where: Mapping[str, Any], metadata: bool, vectors: bool
-) -> bytes:
+def query_body(query: VectorQuery, where: Mapping[str, Any]) -> bytes:
     """The body of `POST …/query`."""
-    wanted = {"distances": True, "metadatas": metadata, "embeddings": vectors}
+    wanted = {"distances": True, "metadatas": query.include_metadata, "embeddings": query.include_vectors}
     return dump(
         {
-            "query_embeddings": [vector],
-            "n_results": top_k,
+            "query_embeddings": [query.vector],
+            "n_results": query.top_k,
             "where": where,
             "include": [name for name, is_wanted in wanted.items() if is_wanted],
         }
@@ -160,15 +158,15 @@ def read_held(answer: Mapping[str, Any]) -> dict[str, list[str]]:
     return {str(key): list(held or ()) for key, held in zip(ids, metadata, strict=True)}
 
 
-def read_hits(answer: Mapping[str, Any], metric: Metric, *, metadata: bool, vectors: bool) -> list[VectorHit]:
+def read_hits(answer: Mapping[str, Any], metric: Metric, query: VectorQuery) -> list[VectorHit]:
     """Hits, best first, equal ones by id."""
     ids, distances = _row(answer, "ids"), _row(answer, "distances")
     nothing = [None] * len(ids)
     rows = (
         ids,
         distances,
-        _row(answer, "metadatas") if metadata else nothing,
-        _row(answer, "embeddings") if vectors else nothing,
+        _row(answer, "metadatas") if query.include_metadata else nothing,
+        _row(answer, "embeddings") if query.include_vectors else nothing,
     )
     if any(len(row) != len(ids) for row in rows):
         raise Malformed("its lists are of different lengths")
@@ -176,8 +174,8 @@ def read_hits(answer: Mapping[str, Any], metric: Metric, *, metadata: bool, vect
         VectorHit(
             id=_record_id(key),
             score=SCORES[metric](_distance(distance)),
-            metadata=_plain(held) if metadata else None,
-            vector=floats(vector) if vectors else None,
+            metadata=_plain(held) if query.include_metadata else None,
+            vector=floats(vector) if query.include_vectors else None,
         )
         for key, distance, held, vector in zip(*rows, strict=True)
     ]

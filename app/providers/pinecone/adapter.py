@@ -28,7 +28,7 @@ from app.ports.vector_checks import (
     check_selection,
     invalid,
 )
-from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
+from app.ports.vectors import Filter, IndexInfo, Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.deadlines import lookup, within
 from app.providers.json_api import endpoint_of, is_base_url, key_in
 from app.providers.json_format import count as count_of
@@ -85,50 +85,24 @@ class Pinecone:
             else Placement(cloud=config.cloud, region=config.region, metric=config.metric),
         )
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See the port. Scores: cosine, dot product, or minus the Euclidean distance."""
-        del model
-        if hybrid is not None:
+        if query.hybrid is not None:
             raise invalid(
                 "Pinecone has no hybrid search over text that is not embedded; leave 'hybrid' out, or use "
                 "another database"
             )
-        tree = check_query(vector, top_k, filter)
-        body = fmt.query_body(
-            vector,
-            top_k=top_k,
-            filter=None if tree is None else expression(tree),
-            namespace=check_namespace(namespace),
-            include_metadata=include_metadata,
-            include_vectors=include_vectors,
-        )
+        tree = check_query(query)
+        where = None if tree is None else expression(tree)
+        body = fmt.query_body(query, where, check_namespace(query.namespace))
         async with within(context, instance=self._name):
-            found = await self._fitting(index, len(vector), context)
+            found = await self._fitting(index, len(query.vector), context)
             try:
                 answer = await found.api.post("/query", body, context)
             except CallError as error:
                 await self._after(error, found, context)
                 return []
-        return found.api.read(
-            fmt.read_hits,
-            answer,
-            found.metric,
-            include_metadata=include_metadata,
-            include_vectors=include_vectors,
-        )
+        return found.api.read(fmt.read_hits, answer, found.metric, query)
 
     async def upsert(
         self,
@@ -212,7 +186,7 @@ class Pinecone:
         written = 0
         for body, count in bodies:
             try:
-                await found.api.post("/vectors/upsert", body, context)
+                await found.api.call("POST", "/vectors/upsert", body, context)
             except CallError as error:
                 if written:
                     raise _partly(error, written, sum(count for _, count in bodies)) from None
@@ -231,7 +205,7 @@ class Pinecone:
             body = fmt.count_body(found.dimensions, wanted, namespace)
             count = len(objects((await found.api.post("/query", body, context)).get("matches")))
         body = fmt.delete_body(namespace=namespace, filter=wanted, delete_all=wanted is None)
-        await found.api.post("/vectors/delete", body, context)
+        await found.api.call("POST", "/vectors/delete", body, context)
         return count
 
     async def _delete_ids(
@@ -246,7 +220,7 @@ class Pinecone:
             count += len(vectors.keys() & asked) if isinstance(vectors, dict) else 0
         for start in range(0, len(ids), fmt.MAX_IDS):
             body = fmt.delete_body(namespace=namespace, ids=ids[start : start + fmt.MAX_IDS])
-            await found.api.post("/vectors/delete", body, context)
+            await found.api.call("POST", "/vectors/delete", body, context)
         return count + sum(" " in record_id for record_id in ids)
 
     async def _after(self, error: CallError, found: Index, context: CallContext) -> None:

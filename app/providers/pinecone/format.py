@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from app.ports.errors import PermanentError
 from app.ports.vector_checks import invalid
-from app.ports.vectors import Metric, VectorHit, VectorRecord
+from app.ports.vectors import Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.json_format import Malformed, VendorError, count, dump, floats, objects, text
 
 METRICS: Final[Mapping[str, Metric]] = {"cosine": "cosine", "dotproduct": "dot", "euclidean": "euclidean"}
@@ -62,36 +62,21 @@ def check_id(record_id: str) -> None:
         raise invalid(f"Pinecone takes ids of ASCII characters only, not {record_id!r}; encode it")
 
 
-def query_body(
-    vector: Sequence[float],
-    *,
-    top_k: int,
-    filter: Mapping[str, Any] | None,
-    namespace: str,
-    include_metadata: bool,
-    include_vectors: bool,
-) -> bytes:
+def query_body(query: VectorQuery, where: Mapping[str, Any] | None, namespace: str) -> bytes:
     """The body of `POST /query`."""
     body = {
-        "vector": list(vector),
-        "topK": top_k,
-        "includeMetadata": include_metadata,
-        "includeValues": include_vectors,
+        "vector": list(query.vector),
+        "topK": query.top_k,
+        "includeMetadata": query.include_metadata,
+        "includeValues": query.include_vectors,
     }
-    return dump({**body, **_optional(filter=filter, namespace=namespace)})
+    return dump({**body, **_optional(filter=where, namespace=namespace)})
 
 
 def count_body(dimensions: int, filter: Mapping[str, Any], namespace: str) -> bytes:
     """A query that finds as many records of the filter as one query can, for their number."""
     anywhere = [1.0] + [0.0] * (dimensions - 1)
-    return query_body(
-        anywhere,
-        top_k=10_000,
-        filter=filter,
-        namespace=namespace,
-        include_metadata=False,
-        include_vectors=False,
-    )
+    return query_body(VectorQuery(vector=anywhere, top_k=10_000, include_metadata=False), filter, namespace)
 
 
 def delete_body(
@@ -137,9 +122,7 @@ def create_body(name: str, *, dimensions: int, metric: Metric, cloud: str, regio
     )
 
 
-def read_hits(
-    answer: Mapping[str, Any], metric: Metric, *, include_metadata: bool, include_vectors: bool
-) -> list[VectorHit]:
+def read_hits(answer: Mapping[str, Any], metric: Metric, query: VectorQuery) -> list[VectorHit]:
     """The hits, best first, ties by id.
 
     Of the Euclidean metric Pinecone gives the squared distance: the score here is minus the distance.
@@ -153,8 +136,8 @@ def read_hits(
             VectorHit(
                 id=text(match, "id"),
                 score=-math.sqrt(max(score, 0.0)) if metric == "euclidean" else float(score),
-                metadata=read_metadata(match.get("metadata")) if include_metadata else None,
-                vector=floats(match.get("values")) if include_vectors else None,
+                metadata=read_metadata(match.get("metadata")) if query.include_metadata else None,
+                vector=floats(match.get("values")) if query.include_vectors else None,
             )
         )
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))

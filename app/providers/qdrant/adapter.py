@@ -30,7 +30,7 @@ from app.ports.vector_checks import (
     invalid,
     unknown_index,
 )
-from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
+from app.ports.vectors import Filter, IndexInfo, Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.deadlines import lookup, within
 from app.providers.json_api import Method, endpoint_of, key_in
 from app.providers.json_format import dump
@@ -66,39 +66,17 @@ class Qdrant:
         self._api = VendorApi(transport, endpoint, read_error=fmt.read_error, classify=by_status)
         self._shapes: dict[str, fmt.Shape] = {}
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See the port. There is no hybrid search: it needs sparse vectors, which records have not."""
-        if hybrid is not None:
+        if query.hybrid is not None:
             raise invalid("the Qdrant adapter has no hybrid search; leave 'hybrid' out")
         check_index(index)
-        where = fmt.where_filter(check_namespace(namespace), check_query(vector, top_k, filter))
-        body = self._api.written(
-            fmt.query_body,
-            vector,
-            top_k=top_k,
-            where=where,
-            metadata=include_metadata,
-            vectors=include_vectors,
-        )
+        where = fmt.where_filter(check_namespace(query.namespace), check_query(query))
+        body = self._api.written(fmt.query_body, query, where)
         async with within(context, instance=self._name):
-            shape = await self._known_shape(index, context, dimensions=len(vector))
+            shape = await self._known_shape(index, context, dimensions=len(query.vector))
             answer = await self._call("POST", index, "/points/query", body, context)
-        return self._api.read(
-            fmt.read_hits, answer, shape.metric, metadata=include_metadata, vectors=include_vectors
-        )
+        return self._api.read(fmt.read_hits, answer, shape.metric, query)
 
     async def upsert(
         self,

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from app.ports.vector_checks import invalid
 from app.ports.vector_filters import FilterTree
-from app.ports.vectors import Metric, VectorHit, VectorRecord
+from app.ports.vectors import Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.json_format import Malformed, VendorError, count, dump, floats, objects, text
 from app.providers.qdrant import filter as qdrant_filter
 
@@ -87,17 +87,15 @@ def upsert_bodies(records: Sequence[VectorRecord], namespace: str) -> Iterator[b
     yield _points(batch)
 
 
-def query_body(
-    vector: Sequence[float], *, top_k: int, where: Mapping[str, Any], metadata: bool, vectors: bool
-) -> bytes:
+def query_body(query: VectorQuery, where: Mapping[str, Any]) -> bytes:
     """The body of `POST …/points/query`."""
     return dump(
         {
-            "query": vector,
+            "query": query.vector,
             "filter": where,
-            "limit": top_k,
-            "with_payload": True if metadata else {"include": [ID_KEY]},
-            "with_vector": vectors,
+            "limit": query.top_k,
+            "with_payload": True if query.include_metadata else {"include": [ID_KEY]},
+            "with_vector": query.include_vectors,
         }
     )
 
@@ -147,14 +145,14 @@ def read_shape(answer: Mapping[str, Any]) -> Shape:
     return Shape(size, METRICS[distance])
 
 
-def read_hits(answer: Mapping[str, Any], metric: Metric, *, metadata: bool, vectors: bool) -> list[VectorHit]:
+def read_hits(answer: Mapping[str, Any], metric: Metric, query: VectorQuery) -> list[VectorHit]:
     """Hits, best first, equal ones by id. Distances become negative, so that nearer is higher."""
     hits = [
         VectorHit(
             id=_record_id(point),
             score=0.0 - _score(point) if metric == "euclidean" else _score(point),
-            metadata=_metadata(point) if metadata else None,
-            vector=floats(point.get("vector")) if vectors else None,
+            metadata=_metadata(point) if query.include_metadata else None,
+            vector=floats(point.get("vector")) if query.include_vectors else None,
         )
         for point in objects(_result(answer).get("points"))
     ]

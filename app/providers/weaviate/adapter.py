@@ -22,7 +22,6 @@ from pydantic import SecretStr
 from app.ports.errors import CallError, ErrorClass, PermanentError, TemporaryError
 from app.ports.models import CallContext
 from app.ports.vector_checks import (
-    check_hybrid,
     check_index,
     check_namespace,
     check_query,
@@ -30,7 +29,7 @@ from app.ports.vector_checks import (
     check_selection,
     invalid,
 )
-from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
+from app.ports.vectors import Filter, IndexInfo, Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.deadlines import lookup, within
 from app.providers.failures import CREDENTIAL_STATUSES
 from app.providers.json_api import bearer, endpoint_of
@@ -79,47 +78,29 @@ class Weaviate:
         self._api = VendorApi(transport, endpoint, read_error=fmt.read_error, classify=classify)
         self._collections = Collections(api=self._api, metric=config.metric)
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See the port. The words of a hybrid search are looked for in every string of the metadata."""
-        del model
         check_index(index)
-        tree = check_query(vector, top_k, filter)
-        tenant = tenant_name(check_namespace(namespace))
-        if hybrid is not None:
-            _check_hybrid(hybrid)
+        tree = check_query(query)
+        tenant = tenant_name(check_namespace(query.namespace))
+        if query.hybrid is not None and not query.hybrid.text.strip():
+            raise invalid("the hybrid search has no text; write the words to look for, or leave 'hybrid' out")
         asked = properties_asked(tree) if tree is not None else frozenset[str]()
         async with within(context, instance=self._name):
-            found = await self._collections.find(index, context, dimensions=len(vector), properties=asked)
+            found = await self._collections.find(
+                index, context, dimensions=len(query.vector), properties=asked
+            )
             where: Decided = True if tree is None else where_filter(tree, found.properties)
             if where is False:
                 return []
-            wanted = fmt.Wanted(
-                top_k=top_k,
-                tenant=tenant,
-                where=None if isinstance(where, bool) else where,
-                include_metadata=include_metadata,
-                include_vectors=include_vectors,
-            )
-            body = self._api.written(fmt.search_body, found.name, vector, wanted, hybrid)
+            allowed = None if isinstance(where, bool) else where
+            body = self._api.written(fmt.search_body, found.name, tenant, query, allowed)
             try:
                 answer = await self._graphql(body, context)
             except CallError as error:
                 await self._after(error, index, context)
                 return []
-        return self._api.read(fmt.read_hits, answer, found.name, found.metric, wanted)
+        return self._api.read(fmt.read_hits, answer, found.name, found.metric, query)
 
     async def upsert(
         self,
@@ -266,9 +247,3 @@ def classify(status: int, error: VendorError) -> ErrorClass | None:
     if _NO_TENANT.search(error.message):
         return "not_found"
     return "invalid_request" if status == _IN_WORDS and _WRONG.search(error.message) else None
-
-
-def _check_hybrid(hybrid: Hybrid) -> None:
-    check_hybrid(hybrid)
-    if not hybrid.text.strip():
-        raise invalid("the hybrid search has no text; write the words to look for, or leave 'hybrid' out")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.ports.vectors import Hybrid, Metric, VectorHit, VectorRecord
+from app.ports.vectors import Metric, VectorHit, VectorQuery, VectorRecord
 from app.providers.json_format import Malformed, VendorError, count, dump, floats, load, objects, text
 from app.providers.weaviate.filter import Where
 from app.providers.weaviate.schema import ANY_RECORD, comparable, searchable
@@ -23,17 +23,6 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 _IDS: Final = uuid.UUID("5a6f5f0e-5f3c-5c1b-9d57-6f7d0a4f7c21")
 _WORD: Final = frozenset({"operator"})
 """Keys whose values are words of GraphQL and no strings."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a search asks for."""
-
-    top_k: int
-    tenant: str
-    where: Where | None
-    include_metadata: bool
-    include_vectors: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +40,20 @@ def object_id(record_id: str) -> str:
     return str(uuid.uuid5(_IDS, record_id))
 
 
-def search_body(name: str, vector: Sequence[float], wanted: Wanted, hybrid: Hybrid | None) -> bytes:
+def search_body(name: str, tenant: str, query: VectorQuery, where: Where | None) -> bytes:
     """The body of `POST /v1/graphql` for a search by vector, or by vector and words."""
-    numbers = dump(list(vector)).decode()
+    numbers = dump(list(query.vector)).decode()
+    hybrid = query.hybrid
     if hybrid is None:
         near, ranking = f"nearVector:{{vector:{numbers}}}", "distance"
     else:
         told = f"query:{_literal(hybrid.text)},alpha:{_literal(hybrid.alpha)}"
         near, ranking = f'hybrid:{{{told},vector:{numbers},properties:["words"]}}', "score"
-    arguments = [f"tenant:{_literal(wanted.tenant)}", f"limit:{wanted.top_k}", near]
-    if wanted.where is not None:
-        arguments.append(f"where:{_literal(wanted.where)}")
-    fields = "record metadata" if wanted.include_metadata else "record"
-    more = f"{ranking} vector" if wanted.include_vectors else ranking
+    arguments = [f"tenant:{_literal(tenant)}", f"limit:{query.top_k}", near]
+    if where is not None:
+        arguments.append(f"where:{_literal(where)}")
+    fields = "record metadata" if query.include_metadata else "record"
+    more = f"{ranking} vector" if query.include_vectors else ranking
     return _query(f"{{Get{{{name}({','.join(arguments)}){{{fields} _additional{{{more}}}}}}}}}")
 
 
@@ -94,14 +84,14 @@ def delete_body(name: str, where: Where) -> bytes:
     return dump({"match": {"class": name, "where": where}, "output": "minimal"})
 
 
-def read_hits(answer: Mapping[str, Any], name: str, metric: Metric, wanted: Wanted) -> list[VectorHit]:
+def read_hits(answer: Mapping[str, Any], name: str, metric: Metric, query: VectorQuery) -> list[VectorHit]:
     """The hits, best first, ties by id."""
     hits = [
         VectorHit(
             id=text(item, "record"),
             score=_score(_additional(item), metric),
-            metadata=_metadata(item) if wanted.include_metadata else None,
-            vector=floats(_additional(item).get("vector")) if wanted.include_vectors else None,
+            metadata=_metadata(item) if query.include_metadata else None,
+            vector=floats(_additional(item).get("vector")) if query.include_vectors else None,
         )
         for item in _found(answer, "Get", name)
     ]

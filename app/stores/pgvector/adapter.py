@@ -21,7 +21,6 @@ from pydantic import SecretStr
 from app.ports.models import CallContext
 from app.ports.vector_checks import (
     check_dimensions,
-    check_hybrid,
     check_index,
     check_namespace,
     check_query,
@@ -29,7 +28,7 @@ from app.ports.vector_checks import (
     check_selection,
     unknown_index,
 )
-from app.ports.vectors import Filter, Hybrid, IndexInfo, Metric, VectorHit, VectorRecord
+from app.ports.vectors import Filter, IndexInfo, Metric, VectorHit, VectorQuery, VectorRecord
 from app.stores.pgvector import format as fmt
 from app.stores.pgvector.errors import TableGone
 from app.stores.pgvector.filter import check_text
@@ -94,41 +93,25 @@ class PgVector:
         """Close every connection."""
         await self._pool.close()
 
-    async def search(
-        self,
-        index: str,
-        vector: Sequence[float],
-        *,
-        top_k: int,
-        filter: Filter | None,
-        namespace: str | None,
-        include_metadata: bool,
-        include_vectors: bool,
-        context: CallContext,
-        hybrid: Hybrid | None = None,
-        model: str | None = None,
-    ) -> Sequence[VectorHit]:
+    async def search(self, index: str, query: VectorQuery, *, context: CallContext) -> Sequence[VectorHit]:
         """See the port. Words are those of PostgreSQL's text search configuration `simple`: letters and
         digits, in any case, of every text of the metadata."""
-        del model
         _check_name(index)
-        tree = check_query(vector, top_k, filter)
-        query = Query(
-            vector=vector,
-            namespace=_place(namespace),
+        tree = check_query(query)
+        wanted = Query(
+            vector=query.vector,
+            namespace=_place(query.namespace),
             tree=tree,
-            limit=top_k,
-            metadata=include_metadata,
-            vectors=include_vectors,
+            limit=query.top_k,
+            metadata=query.include_metadata,
+            vectors=query.include_vectors,
         )
-        if hybrid is not None:
-            check_hybrid(hybrid)
         async with self._using(index, context.timeout_seconds) as (connection, sql):
-            found = await self._indexes.known(connection, sql, index, dimensions=len(vector))
+            found = await self._indexes.known(connection, sql, index, dimensions=len(query.vector))
             searcher = Searcher(connection, sql, found, hnsw=self._hnsw)
-            if hybrid is None:
-                return await searcher.nearest(query)
-            return await searcher.best_of_both(query, hybrid)
+            if query.hybrid is None:
+                return await searcher.nearest(wanted)
+            return await searcher.best_of_both(wanted, query.hybrid)
 
     async def upsert(
         self,

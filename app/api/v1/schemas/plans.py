@@ -78,8 +78,11 @@ class PlanBudget(ResponseModel):
     max_tokens: int | None
     on_exceeded: Literal["fail", "pause"]
     verdict: Annotated[
-        Literal["fits", "may_exceed", "exceeds", "unknown"],
-        Field(description="`exceeds`: one attempt alone may use more than there is, so it will not be made"),
+        Literal["fits", "may_exceed", "exceeds", "unpriced", "unknown"],
+        Field(
+            description="`exceeds`: one attempt alone may use more than there is, so it will not be made; "
+            "`unpriced`: neither will a call to a model of `unknown_prices`, so a run that comes to it fails"
+        ),
     ]
 
 

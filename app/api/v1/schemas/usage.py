@@ -8,17 +8,25 @@ from pydantic import Field
 
 from app.api.v1.schemas.runs import RUN_ID, ResponseModel
 
-Cost = Annotated[float | None, Field(description="US dollars; null where a price is not known")]
+Cost = Annotated[
+    float | None, Field(description="US dollars; null where a price, or what it is paid for, is not known")
+]
+Tokens = Annotated[int | None, Field(description="Null where no vendor counted them")]
 
 
 class UsageFigures(ResponseModel):
     """Sums over calls to models."""
 
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: Annotated[int, Field(description="Of the input, what vendors read from their caches")]
-    reasoning_tokens: Annotated[int, Field(description="Of the output, what models thought")]
+    calls: Annotated[int, Field(description="That were answered; those that failed are in `attempts` only")]
+    input_tokens: Tokens
+    output_tokens: Tokens
+    cached_tokens: Annotated[
+        int | None,
+        Field(description="Of the input, what vendors read from their caches; null where none counted it"),
+    ]
+    reasoning_tokens: Annotated[
+        int | None, Field(description="Of the output, what models thought; null where no vendor counted it")
+    ]
     cost_usd: Cost
 
 
@@ -80,5 +88,7 @@ class RunUsage(ResponseModel):
     models: list[ModelFigures]
     children: list[ChildFigures]
     children_omitted: Annotated[int, Field(description="Called runs beyond the first, or not there")]
-    unknown_prices: Annotated[list[str], Field(description="`<provider>/<model>` without a price")]
+    unknown_prices: Annotated[
+        list[str], Field(description="`<provider>/<model>` whose price or tokens are not known")
+    ]
     budget: BudgetState | None
