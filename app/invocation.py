@@ -1,9 +1,10 @@
 """What all commands share: their exit codes, how they read settings, how they end.
 
-Exit codes: 0 done; 1 a run or the demo did not complete, a document differs from a recording, or `doctor` has
-warnings; 2 wrong usage, settings, document, inputs or recording, or `doctor` found a failure; 3 the data
-directory, the database, the address or the demo's models cannot be used; 130 interrupted. Errors are one line
-on stderr.
+Exit codes: 0 done; 1 a run or the demo did not complete, a document differs from a recording, `doctor` has
+warnings, or `migrate --check` found something to do; 2 wrong usage, settings, document, inputs or recording,
+`doctor` found a failure, or `migrate` would drop something and was not told to; 3 the data directory, the
+database or its schema version, Temporal, the address or the demo's models cannot be used; 130 interrupted.
+Errors are one line on stderr.
 """
 
 from __future__ import annotations
@@ -48,16 +49,16 @@ def settings_of(given: dict[str, Any]) -> Settings:
 def read_settings(given: dict[str, Any]) -> Settings:
     """The same. Raises `ValueError` or `OSError`."""
     from app.settings import Settings, environment  # noqa: PLC0415  heavy, and not needed for --help
-    from app.settings_table import unknown_variable  # noqa: PLC0415  as above
+    from app.settings_faults import unknown_variables  # noqa: PLC0415  as above
 
-    if unknown := unknown_variable(environment()):
-        raise ValueError(unknown)
+    if unknown := unknown_variables(environment()):
+        raise ValueError(unknown[0])
     return Settings(**given)
 
 
 def in_words(error: Exception) -> str:
     """Why settings cannot be used, in one line."""
-    from app.settings_table import fault  # noqa: PLC0415  as above
+    from app.settings_faults import fault  # noqa: PLC0415  as above
 
     return fault(error) if isinstance(error, ValidationError) else str(error)
 

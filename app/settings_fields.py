@@ -16,11 +16,18 @@ HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
 KEY: Final = re.compile(r"[\x21-\x7e]+")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+HOST_PORT: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 OWN_HEADERS: Final = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "expect", "host"}
     | {"te", "trailer", "transfer-encoding", "upgrade"}
 )
 """What the HTTP client and the adapters say themselves."""
+
+
+_POSTGRESQL_URL: Final = "must look like postgresql://user:password@host:5432/database"
+_POSTGRESQL_RULE: Final = (
+    f"{_POSTGRESQL_URL}, with '/', '#', '?' and '@' of a password written as %2F, %23, %3F and %40"
+)
 
 
 def base_url(value: str) -> str:
@@ -31,10 +38,14 @@ def base_url(value: str) -> str:
 
 
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    _ = parts.port  # raises for one that is none
+    rule = "must look like https://host/path, without credentials"
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:  # it quotes what may be a credential
+        raise ValueError(rule) from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
-        raise ValueError("must look like https://host/path, without credentials")
+        raise ValueError(rule)
     return value
 
 
@@ -62,6 +73,12 @@ def _host_names(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _host_port(value: str) -> str:
+    if not (found := HOST_PORT.fullmatch(value)) or int(found[1]) > 65_535:  # noqa: PLR2004  the last port
+        raise ValueError("must look like host:port, without a scheme")
+    return value
+
+
 def _webhook_secret(value: SecretStr) -> SecretStr:
     if not is_secret(value.get_secret_value()):
         raise ValueError(SECRET_RULE)
@@ -74,18 +91,35 @@ def _listed(value: Any) -> Any:
 
 
 def _postgresql_url(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    _ = parts.port  # raises for one that is none
+    try:
+        parts = urlsplit(value.get_secret_value())
+        _ = parts.port
+    except ValueError:  # it quotes what may be a part of the password
+        raise ValueError(_POSTGRESQL_RULE) from None
     if parts.scheme not in {"postgresql", "postgres"} or len(parts.path) < 2:  # noqa: PLR2004  a slash and a name
-        raise ValueError("must look like postgresql://user:password@host:5432/database")
+        raise ValueError(_POSTGRESQL_RULE)
+    return value
+
+
+def _dsn(value: SecretStr) -> SecretStr:
+    rule = _POSTGRESQL_URL
+    try:
+        parts = urlsplit(value.get_secret_value())
+        _ = parts.port if "," not in parts.netloc else None  # of several hosts, the driver reads each
+    except ValueError:
+        raise ValueError(rule) from None
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise ValueError(rule)
     return value
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 BaseUrl = Annotated[str, AfterValidator(base_url)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgresql_url)]
+Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 ApiKey = Annotated[SecretStr, AfterValidator(api_key)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
 Headers = Annotated[dict[str, SecretStr], AfterValidator(_headers)]
+HostPort = Annotated[str, AfterValidator(_host_port)]
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_host_names)]

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag, model_validator
 
 from app.ports.vectors import Metric
 from app.providers.openai.dialect import EmbeddingFormat, StructuredOutputs
-from app.settings_fields import ApiKey, BaseUrl, Headers
+from app.settings_fields import ApiKey, BaseUrl, Dsn, Headers
 
 
 class Group(BaseModel):
@@ -243,6 +243,12 @@ class PineconeSettings(VectorDatabaseSettings):
     metric: Metric = Field("cosine", description="How nearness is measured in the indexes it makes.")
     timeout_seconds: float = Field(30.0, gt=0, description="Longest that one request may take.")
 
+    @model_validator(mode="after")
+    def _works_together(self) -> PineconeSettings:
+        if (self.cloud is None) != (self.region is None):
+            raise ValueError("cloud and region are set together or not at all")
+        return self
+
 
 class WeaviateSettings(VectorDatabaseSettings):
     """A Weaviate server."""
@@ -275,7 +281,7 @@ class PgVectorSettings(VectorDatabaseSettings):
     vendor: Literal["pgvector"] = Field(
         "pgvector", description="The database is PostgreSQL with the extension pgvector."
     )
-    dsn: SecretStr | None = Field(
+    dsn: Dsn | None = Field(
         None,
         description="Where it is: postgresql://user:password@host:port/database?sslmode=require; none: what "
         "host, port, user, password, database and ssl say.",

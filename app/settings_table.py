@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from app.configuration import DATABASES, INSTANCES
-from app.settings import CONFIG_VARIABLE, Settings
+from app.settings import Settings
 from app.settings_defaults import variable_rows
-from app.steps.faults import in_words
+from app.settings_sources import CONFIG_VARIABLE
 
 PREFIX = "ORCHESTRATOR"
-_BEGIN: Final = f"{PREFIX}_"
 MASK: Final = "********"
-_INSTANCES: Final[Mapping[str, Iterable[type[BaseModel]]]] = {"providers": INSTANCES, "databases": DATABASES}
+INSTANCE_MODELS: Final[Mapping[str, Iterable[type[BaseModel]]]] = {
+    "providers": INSTANCES,
+    "databases": DATABASES,
+}
 """Groups of instances by name → the models of their vendors."""
-_VENDOR: Final = 2
-"""Where pydantic's path into an instance has the vendor."""
 WIDEST: Final = 40
 """Characters of a value before what follows it is no longer aligned."""
-_OF_KUBERNETES: Final = re.compile(r"SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*")
-"""Variables that Kubernetes makes for a service called orchestrator."""
 
 
 def settings_rows() -> list[tuple[str, str, str]]:
@@ -35,10 +32,15 @@ def settings_rows() -> list[tuple[str, str, str]]:
     Instances of providers and databases stand there once a vendor, under a name in angle brackets.
     """
     rows = [(CONFIG_VARIABLE, "", "YAML file with settings."), *_rows(Settings, (PREFIX,))]
-    for group, models in _INSTANCES.items():
+    for group, models in INSTANCE_MODELS.items():
         for model in models:
-            rows += _rows(model, (PREFIX, f"_{group.upper()}", f"<{_default(model.model_fields['vendor'])}>"))
+            rows += _rows(model, (PREFIX, f"_{group.upper()}", f"<{vendor_of(model)}>"))
     return [*rows, *variable_rows()]
+
+
+def vendor_of(model: type[BaseModel]) -> str:
+    """What an instance of a model speaks."""
+    return _default(model.model_fields["vendor"])
 
 
 def settings_table(
@@ -76,7 +78,10 @@ def _effective(
         elif path[0] in Settings.model_fields:
             source = _source(given, path)
             note = f" (default: {default})" if default and source != "default" else ""
-            yield variable, _shown(_at(settings, path)), source, meaning + note
+            holds = _at(settings, path)
+            # instances have rows of their own
+            told = ",".join(holds) if path[0] in INSTANCE_MODELS else _shown(holds)
+            yield variable, told, source, meaning + note
         else:
             value = environment.get(variable)
             shown = MASK if value and variable.endswith("_KEY") else value
@@ -132,92 +137,12 @@ def _shown(value: Any) -> str:
     return re.sub(r"^(https?://[^?#]*)[?#].*", rf"\1?{MASK}", text)
 
 
-def fault(error: ValidationError) -> str:
-    """Why settings cannot be used, in one line: the first thing that is wrong, without its value."""
-    first = error.errors(include_url=False, include_input=True)[0]
-    keys = [part for part in first["loc"] if part != "[key]"]
-    if len(keys) > _VENDOR and keys[0] in _INSTANCES:
-        # pydantic names the vendor of an instance as well, which no path of a setting does
-        models = {_default(model.model_fields["vendor"]): model for model in _INSTANCES[str(keys[0])]}
-        vendor = models.get(str(keys.pop(_VENDOR)))
-    else:
-        vendor = None
-    where = ".".join(str(key) for key in keys)
-    if first["type"] != "extra_forbidden":
-        said = in_words(first, where)
-        return said if where else said.removeprefix(": ")
-    if vendor is None:
-        near = _nearest(keys)
-    else:
-        named = get_close_matches(str(keys[-1]), vendor.model_fields, n=1, cutoff=0.5)
-        near = ".".join([*map(str, keys[:-1]), *named]) if named else None
-    meant = f"did you mean {near}?" if near else "`llm-orchestrator settings` lists all there are"
-    return f"{where}: there is no such setting; {meant}"
-
-
-def _nearest(path: Sequence[object]) -> str | None:
-    """The setting that was probably meant by a path of keys that leads nowhere."""
-    known = [".".join(name.removeprefix(f"{PREFIX}_").lower().split("__")) for name, *_ in settings_rows()]
-    groups = {name.partition(".")[0] for name in known}
-    near = get_close_matches(".".join(map(str, path)), groups if len(path) == 1 else known, n=1, cutoff=0.7)
-    return near[0] if near else None
-
-
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """What to do about each variable that begins like a setting and is none.
-
-    Groups are told by their first word; what is wrong within one is an error of the settings themselves.
-    """
-    known = [name.removeprefix(_BEGIN) for name, *_ in settings_rows() if name.startswith(_BEGIN)]
-    found = []
-    for variable, value in sorted(environment.items()):
-        name = variable.upper().removeprefix(_BEGIN)
-        if not variable.upper().startswith(_BEGIN) or name in known:
-            continue
-        if name.partition("__")[0].lower() in Settings.model_fields:
-            continue
-        if _OF_KUBERNETES.fullmatch(name) or value.startswith("tcp://"):
-            continue
-        near = get_close_matches(name, known, n=1)
-        found.append(unknown_variable({variable: value}) or _not_a_setting(variable, near))
-    return found
-
-
-def _not_a_setting(variable: str, near: Sequence[str]) -> str:
-    return f"{variable} is no setting" + (f"; did you mean {_BEGIN}{near[0]}?" if near else "")
-
-
-def unknown_variable(environment: Mapping[str, str]) -> str | None:
-    """What to do about a variable that looks like a setting and is none; None if there is no such one.
-
-    Within a group pydantic-settings refuses unknown names itself; it passes over names whose first word
-    is no group. Other programs may own variables with this prefix (Kubernetes does, for a service of that
-    name), so one is only taken for a setting if it has the separator of groups, lacks just its group, or is
-    one but for its underscores.
-    """
-    known = [name for name, _, _ in _rows(Settings, (PREFIX,))]
-    bare = {name.replace("_", ""): name for name in known}
-    for variable, value in environment.items():
-        first, separator, _ = variable.upper().removeprefix(f"{PREFIX}_").partition("__")
-        if not variable.upper().startswith(f"{PREFIX}_") or first.lower() in Settings.model_fields:
-            continue
-        grouped = next((name for name in known if name.endswith(f"__{first}")), None)
-        meant = bare.get(variable.upper().replace("_", ""))
-        if meant:
-            return f"{variable} is no setting; did you mean {meant}?"
-        if grouped and not separator and not value.startswith("tcp://"):
-            return f"{variable} is no setting; did you mean {grouped}?"
-        if separator:
-            return f"{variable} is no setting; `llm-orchestrator settings` lists all there are"
-    return None
-
-
 def _rows(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
     for name, field in model.model_fields.items():
         group = _group(field)
         if group is not None:
             yield from _rows(group, (*prefix, f"_{name.upper()}" if len(prefix) == 1 else name.upper()))
-        elif name != "providers":
+        else:
             path = (*prefix, f"_{name.upper()}" if len(prefix) == 1 else name.upper())
             yield _variable(path), _default(field), field.description or ""
 
