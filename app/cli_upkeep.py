@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from app.invocation import INVALID, UNUSABLE, DataDir, fail, in_words, only_given, read_settings, settings_of
+from app.invocation import (
+    INVALID,
+    NOT_COMPLETED,
+    UNUSABLE,
+    DataDir,
+    fail,
+    in_words,
+    only_given,
+    read_settings,
+    settings_of,
+)
 from app.invocation import run_to_end as run
 from app.ports.errors import StoreError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 commands = typer.Typer()
 
@@ -83,37 +96,99 @@ def restore(
 
 @commands.command()
 def migrate(
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="VERSION",
+            help="Schema version to go to, up or down, instead of this release's; with --from: postgresql.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what would be done; exit code 1 if anything.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Go down, and drop what the earlier version does not know.")
+    ] = False,
     source: Annotated[
         Literal["sqlite"] | None,
         typer.Option("--from", help="Copy all that a store holds into that database: the one in data_dir."),
     ] = None,
-    target: Annotated[
-        Literal["postgresql"], typer.Option("--to", help="What store.url names; there is no other choice.")
-    ] = "postgresql",
     data_dir: DataDir = None,
 ) -> None:
-    """Bring the PostgreSQL database of store.url up to this release; harmless when it is already.
+    """Bring the store to the schema of this release, while no service uses it; harmless when it is there.
 
-    With --from it must be empty and every service stopped; the source stays as it is.
+    Each version is one transaction. With --from the database of store.url must be empty, and the source stays
+    as it is.
     """
-    from app.storage import migrate as migrate_database
-
-    del target
+    version = _version(to, source)
+    if check and (to or source or yes):
+        raise typer.BadParameter("it goes with --data-dir only", param_hint="--check")
     settings = settings_of(only_given(data_dir=data_dir))
-    try:
-        before, after = migrate_database(settings)
-    except ValueError as error:
-        fail(INVALID, f"settings: {error}")
-    except StoreError as error:
-        fail(UNUSABLE, str(error))
-    if before is None:
-        typer.echo(f"made the tables of schema version {after}")
-    elif before == after:
-        typer.echo(f"schema version {after}: up to date, nothing was changed")
+    if source is not None and settings.store.url is None:
+        fail(INVALID, "settings: store.url is not set: name the PostgreSQL database to copy to")
+    if check:
+        _tell_standing(settings)
     else:
-        typer.echo(f"schema version {before} -> {after}")
+        _tell_migrated(settings, version, agreed=yes)
     if source is not None:
         from app.storage import transfer
 
         for copied in run(transfer(settings)):
             typer.echo(f"{copied.table}: {copied.rows} rows, the same in both")
+
+
+def _version(to: str | None, source: str | None) -> int | None:
+    """The schema version that `--to` names; None for this release's."""
+    if source is not None:
+        if to not in {None, "postgresql"}:
+            raise typer.BadParameter("--from goes to 'postgresql' only", param_hint="--to")
+        return None
+    if to is not None and not (to.isascii() and to.isdecimal()):
+        raise typer.BadParameter(f"{to!r} is no schema version: name a number", param_hint="--to")
+    return None if to is None else int(to)
+
+
+def _tell_standing(settings: Settings) -> None:
+    from app.migration import standing
+
+    try:
+        now = run(standing(settings))
+    except ValueError as error:
+        fail(INVALID, f"settings: {error}")
+    if now.found is None:
+        typer.echo(f"there are no tables yet: the first start makes those of schema version {now.wanted}")
+    elif not now.pending:
+        typer.echo(f"schema version {now.found}: up to date")
+    else:
+        typer.echo(f"schema version {now.found}, this release needs {now.wanted}; pending:")
+        for revision in now.pending:
+            typer.echo(f"  {revision.version}: {revision.summary}")
+        typer.echo(f"take a backup first: {_backup(settings)}")
+        raise typer.Exit(NOT_COMPLETED)
+
+
+def _tell_migrated(settings: Settings, to: int | None, *, agreed: bool) -> None:
+    from app.migration import migrate as migrate_store
+    from app.stores.migrations.history import WouldLose
+
+    try:
+        done = run(migrate_store(settings, to=to, agreed=agreed))
+    except ValueError as error:
+        fail(INVALID, f"settings: {error}")
+    except WouldLose as error:
+        for loss in error.losses:
+            typer.echo(f"would drop {loss}", err=True)
+        fail(INVALID, f"{error}: take a backup ({_backup(settings)}), then add --yes")
+    if done.before is None:
+        typer.echo(f"made the tables of schema version {done.after}")
+    elif done.before == done.after:
+        typer.echo(f"schema version {done.after}: up to date, nothing was changed")
+    else:
+        typer.echo(f"schema version {done.before} -> {done.after}")
+
+
+def _backup(settings: Settings) -> str:
+    if settings.store.url is None:
+        return "llm-orchestrator backup FOLDER"
+    return 'pg_dump --format=custom --file=orchestrator.dump "$ORCHESTRATOR_STORE__URL"'

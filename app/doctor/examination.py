@@ -14,7 +14,8 @@ from app.doctor.machine import data_directory, extras, template_workers
 from app.doctor.store import store
 from app.providers.prices import keyless
 from app.providers.transport import Transport
-from app.settings import CONFIG_VARIABLE, Settings, environment
+from app.settings import Settings, environment
+from app.settings_sources import CONFIG_VARIABLE
 
 
 async def examine(settings: Settings) -> list[Finding]:

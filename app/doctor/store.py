@@ -77,9 +77,8 @@ def _schema(state: StoreState, settings: Settings) -> Finding:
         return fail(check, detail, "run that release, or restore a backup")
     if found < SCHEMA_VERSION:
         detail = f"version {found} is of an earlier release, this one has {SCHEMA_VERSION}"
-        if settings.store.url is None:
-            return warn(check, detail, "take a backup: the next start of this release upgrades it")
-        return fail(check, detail, "stop the earlier release, then run `llm-orchestrator migrate`")
+        advice = "stop the earlier release, take a backup, then run `llm-orchestrator migrate`"
+        return fail(check, detail, advice)
     return ok(check, f"version {found} is this release's")
 
 

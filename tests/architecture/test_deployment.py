@@ -36,6 +36,7 @@ def composed(service: str) -> dict[str, Any]:
 
 def settings_of(service: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """What a composed service reads where the shell sets nothing."""
+    monkeypatch.delenv("ORCHESTRATOR_REQUIRE_ALL", raising=False)  # the tests' own, and no setting
     for name, value in composed(service)["environment"].items():
         monkeypatch.setenv(name, DEFAULTS.sub(r"\1", value))
     command = composed(service)["command"]
@@ -79,8 +80,12 @@ def test_this_machine_and_the_health_check_reach_a_composed_service(callers: Cal
 
 def test_the_default_needs_no_other_server() -> None:
     document = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    assert [name for name, it in document["services"].items() if "profiles" not in it] == ["orchestrator"]
-    assert "depends_on" not in composed("orchestrator")
+    assert [name for name, it in document["services"].items() if "profiles" not in it] == [
+        "migrate",
+        "orchestrator",
+    ]
+    assert "depends_on" not in composed("migrate")
+    assert composed("orchestrator")["depends_on"].keys() == {"migrate"}
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -100,13 +105,13 @@ def test_a_composed_service_writes_to_its_data_only_and_starts_after_its_servers
     ours = composed(service)
     assert ours["read_only"] is True
     assert ours["cap_drop"] == ["ALL"]
-    servers = ours.get("depends_on", {})
+    servers = {name for name in ours["depends_on"] if not name.startswith("migrate")}
     profiles = set(ours.get("profiles", []))
     assert all(profiles <= set(composed(server)["profiles"]) for server in servers)
     named = re.findall(r"@([\w-]+)/", str(ours["environment"])) + re.findall(
         r"'([\w-]+):7233'", str(ours["environment"])
     )
-    assert set(named) == set(servers)
+    assert set(named) == servers
 
 
 def test_the_image_can_hold_every_extra_that_compose_asks_for() -> None:
@@ -157,6 +162,7 @@ def test_a_pods_settings_work_and_its_drain_ends_before_it_is_killed(
 ) -> None:
     for _, pod, environment in deployments(overlay):
         with monkeypatch.context() as patch:
+            patch.delenv("ORCHESTRATOR_REQUIRE_ALL", raising=False)
             for name, value in environment.items():
                 patch.setenv(name, value)
             settings = read_settings({})
@@ -201,18 +207,62 @@ def test_one_process_has_its_volume_and_several_have_none() -> None:
     assert [spec["replicas"] for spec, _, _ in deployments("kubernetes-postgresql")] == [2]
 
 
-def test_a_worker_is_reached_for_its_metrics_only() -> None:
+def test_a_worker_is_reached_for_probes_and_metrics_only() -> None:
     workers = [
         (pod["containers"][0], environment)
         for _, pod, environment in deployments("kubernetes-temporal")
         if pod["containers"][0]["args"][0] == "worker"
     ]
     ((container, environment),) = workers
-    (port,) = container["ports"]
-    assert environment["ORCHESTRATOR_TEMPORAL__METRICS_ADDRESS"] == f"0.0.0.0:{port['containerPort']}"
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert environment["ORCHESTRATOR_TEMPORAL__METRICS_ADDRESS"] == f"0.0.0.0:{ports['sdk-metrics']}"
+    arguments = container["args"]
+    assert arguments[arguments.index("--health-host") + 1] == "0.0.0.0"  # noqa: S104  as above
+    assert arguments[arguments.index("--health-port") + 1] == str(ports["http"])
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert {it["port"] for it in probes.values()} == {"http"}
+    assert probes["liveness"]["path"] == "/healthz"
+    assert probes["readiness"]["path"] == "/readyz"
     (policy,) = [
         it["spec"]
         for it in manifests("kubernetes-temporal")
         if it["kind"] == "NetworkPolicy" and it["metadata"]["name"].endswith("worker")
     ]
-    assert [it["port"] for rule in policy["ingress"] for it in rule["ports"]] == [port["containerPort"]]
+    allowed = [it["port"] for rule in policy["ingress"] for it in rule["ports"]]
+    assert sorted(allowed) == sorted(ports.values())
+
+
+def test_the_composed_worker_answers_the_images_health_check() -> None:
+    command = composed("worker")["command"]
+    port = command[command.index("--health-port") + 1]
+    assert f"http://127.0.0.1:{port}/healthz" in (ROOT / "Dockerfile").read_text()
+    assert "healthcheck" not in composed("worker")
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_starts_after_its_store_was_migrated(service: str) -> None:
+    started = composed(service)
+    (migration,) = [
+        name
+        for name, it in started["depends_on"].items()
+        if it["condition"] == "service_completed_successfully"
+    ]
+    before = composed(migration)
+    assert before["command"][0] == "migrate"
+    assert before["restart"] == "no"
+    url = "ORCHESTRATOR_STORE__URL"
+    assert before["environment"].get(url) == started["environment"].get(url)
+    # On a file it has to be the same volume.
+    assert url in before["environment"] or before["volumes"] == started["volumes"]
+    assert set(started.get("profiles", [])) <= set(before.get("profiles", started.get("profiles", [])))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_migrates_the_store_that_it_serves_before_it_does(overlay: str) -> None:
+    for _, pod, environment in deployments(overlay):
+        (before,) = pod["initContainers"]
+        assert before["args"] == ["migrate", "--data-dir", "/data"]
+        assert before["image"] == "llm-orchestrator:0.1.0"
+        assert before["securityContext"]["readOnlyRootFilesystem"] is True
+        url = "ORCHESTRATOR_STORE__URL"
+        assert (url in {it["name"] for it in before.get("env", [])}) == (url in environment)

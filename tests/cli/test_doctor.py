@@ -122,7 +122,11 @@ def test_a_file_that_is_no_database_is_a_failure(tmp_path: Path) -> None:
     ("version", "status", "advice"),
     [
         (SCHEMA_VERSION + 1, "fail", "run that release, or restore a backup"),
-        (SCHEMA_VERSION - 1, "warn", "take a backup: the next start of this release upgrades it"),
+        (
+            SCHEMA_VERSION - 1,
+            "fail",
+            "stop the earlier release, take a backup, then run `llm-orchestrator migrate`",
+        ),
     ],
 )
 def test_another_releases_schema_is_told(version: int, status: str, advice: str, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ WAITING = {
 
 def migrate(services: Services, url: str) -> Ended:
     """Run the command as it is documented."""
-    _, *arguments = shlex.split(documented("llm-orchestrator migrate"))
+    _, *arguments = shlex.split(documented("llm-orchestrator migrate --from sqlite"))
     return call(
         *arguments,
         "--data-dir",

@@ -12,7 +12,6 @@ from app.ports.runs import RunFilter
 from app.stores.postgresql import schema
 from app.stores.postgresql.connection import Address
 from app.stores.postgresql.store import PostgresStore
-from app.stores.postgresql.text import load_sql
 from app.stores.sql.schema import SCHEMA_VERSION
 from tests.postgresql_server import database_of, shared_server
 from tests.service_process import free_port
@@ -76,32 +75,6 @@ async def test_an_older_schema_is_refused_with_the_command_to_run(
     monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     with pytest.raises(StoreError, match="llm-orchestrator migrate"):
         await open_once(url)
-
-
-async def test_a_step_that_fails_leaves_the_database_as_it_was(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await open_once(url)
-    newer = SCHEMA_VERSION + 1
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", newer)
-    monkeypatch.setattr(schema, "STEPS", {newer: ["CREATE TABLE added (id int)", "SELECT nothing"]})
-    with pytest.raises(StoreError, match="nothing"):
-        await asyncio.to_thread(schema.migrate, Address(url=url), load_sql())
-    assert shared_server().execute("SELECT version FROM schema_version", url=url)[0][0] == SCHEMA_VERSION
-    assert shared_server().execute("SELECT to_regclass('added')", url=url)[0][0] is None
-
-
-async def test_migrate_makes_tables_or_goes_step_by_step_or_does_nothing(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, sql = Address(url=url), load_sql()
-    assert await asyncio.to_thread(schema.migrate, address, sql) == (None, SCHEMA_VERSION)
-    assert await asyncio.to_thread(schema.migrate, address, sql) == (SCHEMA_VERSION, SCHEMA_VERSION)
-    newer = SCHEMA_VERSION + 1
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", newer)
-    monkeypatch.setattr(schema, "STEPS", {newer: ["CREATE TABLE added (id int)"]})
-    assert await asyncio.to_thread(schema.migrate, address, sql) == (SCHEMA_VERSION, newer)
-    assert shared_server().execute("SELECT * FROM added", url=url) == []
 
 
 async def test_many_may_open_a_new_database_at_once(url: str) -> None:

@@ -108,9 +108,9 @@ async def test_many_may_open_a_new_directory_at_once(tmp_path: Path) -> None:
     await asyncio.gather(*(store.close() for store in stores))
 
 
-def test_opening_does_not_import_sqlalchemy() -> None:
+def test_opening_imports_neither_sqlalchemy_nor_alembic() -> None:
     program = (
         "import sys, app.stores.sql.sqlite; "
-        "sys.exit(any(name.split('.')[0] == 'sqlalchemy' for name in sys.modules))"
+        "sys.exit(any(name.split('.')[0] in {'sqlalchemy', 'alembic'} for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

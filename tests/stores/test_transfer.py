@@ -12,7 +12,7 @@ import pytest
 from app.ports.errors import StoreError
 from app.stores.postgresql.connection import Address
 from app.stores.postgresql.lock import AdvisoryLock
-from app.stores.postgresql.schema import migrate
+from app.stores.postgresql.schema import prepare
 from app.stores.postgresql.text import load_sql
 from app.stores.postgresql.transfer import OF_THE_DATABASE, transfer
 from app.stores.sql import tables_records
@@ -60,7 +60,7 @@ def value(column: Any, number: int) -> Any:
 def address() -> Address:
     """An empty database of this release's schema."""
     made = Address(url=shared_server().create_database())
-    migrate(made, load_sql())
+    prepare(made, load_sql())
     return made
 
 
@@ -95,7 +95,7 @@ async def test_nothing_is_copied_while_a_process_executes_on_the_target(
 async def test_nothing_is_copied_from_another_releases_schema(data_dir: Path, address: Address) -> None:
     with closing(sqlite3.connect(data_dir / "orchestrator.db")) as database, database:
         database.execute("UPDATE schema_version SET version = 1")
-    with pytest.raises(StoreError, match="has schema version 1"):
+    with pytest.raises(StoreError, match=r"has schema version 1.*llm-orchestrator migrate"):
         await transfer(data_dir, address)
 
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from app.ports.errors import StoreError
 from app.stores.inspection import StoreState
-from app.stores.postgresql.connection import Address
+from app.stores.postgresql.connection import UPKEEP, Address
 from app.stores.postgresql.faults import ERRORS, outage
 from app.stores.postgresql.lock import EXECUTOR_LOCK
 from app.stores.sql.tables import UNFINISHED
@@ -38,7 +38,7 @@ _UNFINISHED: Final = "SELECT count(*) FROM runs WHERE status = ANY($1::text[])"
 async def inspect(address: Address) -> StoreState:
     """The state of the database. Raises `StoreError` with what to do."""
     try:
-        connection = await address.connect()
+        connection = await address.connect(application_name=UPKEEP)
         try:
             return await _state(connection)
         finally:

@@ -1,4 +1,4 @@
-"""The tables in the database: made when there are none, checked at a start, brought up to date on request.
+"""The tables in the database: made when there are none, checked at a start.
 
 Only `migrate` changes what is there; a service refuses an older schema, because processes of the earlier
 release may still be working on it. Versions are those of `app.stores.sql.schema`.
@@ -6,8 +6,9 @@ release may still be working on it. Versions are those of `app.stores.sql.schema
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Final
+
+from asyncpg import PostgresError
 
 from app.ports.errors import StoreError
 from app.stores.postgresql.connection import Address, Connection
@@ -22,9 +23,6 @@ SCHEMA_LOCK: Final = 7_105_231_001
 OLDEST_SERVER: Final = 14
 """The first whose functions are all there."""
 
-STEPS: Final[Mapping[int, Sequence[str]]] = {}
-"""What brings the version before to this one: statements, executed in one transaction."""
-
 
 def prepare(address: Address, sql: Sql) -> None:
     """Make the schema or check it. Raises `StoreError` with what to do."""
@@ -35,25 +33,28 @@ def prepare(address: Address, sql: Sql) -> None:
         elif found < SCHEMA_VERSION:
             raise StoreError(
                 f"the database of store.url has schema version {found!r}, this release needs "
-                f"{SCHEMA_VERSION!r}: stop the processes of the earlier release, then run "
+                f"{SCHEMA_VERSION!r}: stop the processes of the earlier release, take a backup, then run "
                 "`llm-orchestrator migrate`"
             )
 
 
-def migrate(address: Address, sql: Sql) -> tuple[int | None, int]:
-    """Make the schema or bring it up to date; the versions before (None: there was none) and after.
+def foreign() -> StoreError:
+    """The refusal of a database that is not ours."""
+    return StoreError("the database of store.url holds tables of another program: name an empty database")
 
-    Raises `StoreError` with what to do; then nothing was changed.
-    """
-    with _Schema(address, sql) as schema:
-        found = schema.version()
-        if found is None:
-            schema.create()
-        else:
-            for version in range(found + 1, SCHEMA_VERSION + 1):
-                schema.step(STEPS[version])
-            schema.raise_version()
-        return found, SCHEMA_VERSION
+
+def require_known(found: int) -> None:
+    """Raise `StoreError` for a version that this release does not know."""
+    if found > SCHEMA_VERSION:
+        raise StoreError(
+            f"the database of store.url has schema version {found!r}, this release knows "
+            f"{SCHEMA_VERSION!r}: run the newer release that wrote it, or name another database"
+        )
+    if found < FIRST_VERSION:
+        raise StoreError(
+            "the database of store.url names no schema version that there ever was: restore it from a "
+            "backup, or name another database"
+        )
 
 
 class _Schema:
@@ -67,7 +68,7 @@ class _Schema:
         try:
             self._connection = Connection(self._address)
         except ERRORS as error:
-            raise _refusal(error) from error
+            raise refusal(error) from error
         try:
             _require_server(self._connection)
             self._connection.begin()
@@ -75,7 +76,7 @@ class _Schema:
         except BaseException as error:
             self._connection.close()
             if isinstance(error, ERRORS):
-                raise _refusal(error) from error
+                raise refusal(error) from error
             raise
         return self
 
@@ -84,33 +85,22 @@ class _Schema:
             if error is None:
                 self._connection.commit()
         except ERRORS as failure:
-            raise _refusal(failure) from failure
+            raise refusal(failure) from failure
         finally:
             self._connection.close()
         if isinstance(error, ERRORS):
-            raise _refusal(error) from error
+            raise refusal(error) from error
 
     def version(self) -> int | None:
         """The version that is there; None for an empty database."""
         tables = {row[0] for row in self._connection.execute(self._sql["tables"]).fetchall()}
         if "schema_version" not in tables:
             if tables & {"journal", "runs", "workflows"}:
-                raise StoreError(
-                    "the database of store.url holds tables of another program: name an empty database"
-                )
+                raise foreign()
             return None
         row = self._connection.execute(self._sql["schema_version_get"]).fetchone()
         found = 0 if row is None else int(row[0])
-        if found > SCHEMA_VERSION:
-            raise StoreError(
-                f"the database of store.url has schema version {found!r}, this release knows "
-                f"{SCHEMA_VERSION!r}: run the newer release that wrote it, or name another database"
-            )
-        if found < FIRST_VERSION:
-            raise StoreError(
-                "the database of store.url names no schema version that there ever was: restore it from a "
-                "backup, or name another database"
-            )
+        require_known(found)
         return found
 
     def create(self) -> None:
@@ -120,15 +110,6 @@ class _Schema:
         self._connection.execute(self._sql["schema_version_set"], {"version": SCHEMA_VERSION})
         self._connection.execute(self._sql["probe_create"])
 
-    def step(self, statements: Sequence[str]) -> None:
-        """Go from one version to the next."""
-        for statement in statements:
-            self._connection.command(statement)
-
-    def raise_version(self) -> None:
-        """Say which version it is now."""
-        self._connection.execute(self._sql["schema_version_raise"], {"version": SCHEMA_VERSION})
-
 
 def _require_server(connection: Connection) -> None:
     server = int(connection.execute("SHOW server_version_num").fetchone()[0]) // 10_000
@@ -136,8 +117,11 @@ def _require_server(connection: Connection) -> None:
         raise StoreError(f"PostgreSQL {server!r} is too old: {OLDEST_SERVER} or newer is needed")
 
 
-def _refusal(error: BaseException) -> StoreError:
+def refusal(error: BaseException) -> StoreError:
+    """Why the database cannot be used."""
     reason = outage(error)
     if reason is None:
-        return StoreError(f"the database of store.url cannot be used ({type(error).__name__}): {error}")
+        # The server's words are of the schema; the driver's may quote the URL.
+        told = str(error) if isinstance(error, PostgresError) else "check its options, such as sslmode"
+        return StoreError(f"the database of store.url cannot be used ({type(error).__name__}): {told}")
     return StoreError(f"the database of store.url cannot be opened: {reason}")

@@ -102,7 +102,7 @@ def _require_version(source: sqlite3.Connection) -> None:
     if found is None or found[0] != SCHEMA_VERSION:
         raise StoreError(
             f"{DATABASE_FILE!r} in data_dir has schema version {found and found[0]!r}, this release copies "
-            f"{SCHEMA_VERSION!r}: start and stop this release on it once, which brings it up to date"
+            f"{SCHEMA_VERSION!r}: run `llm-orchestrator migrate` without store.url first"
         )
 
 

@@ -1,4 +1,4 @@
-"""A SQLite database for one connection alone, while it is replaced or moved elsewhere."""
+"""A SQLite database for one connection alone, while it is migrated, replaced or moved elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ class InUse(StoreError):
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection in a transaction that is rolled back at the end; nobody else can open the file meanwhile.
+    """`alone`, in a transaction that is rolled back at the end."""
+    with alone(path) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield connection
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that is in no transaction; nobody else can open the file until it is closed.
 
     A process that stands by has it open without holding any lock of ours, and is noticed here: in the mode
     of the write-ahead log every connection shares a lock on the file for as long as it is open. Raises
@@ -33,7 +41,10 @@ def exclusive(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA synchronous=FULL")
+            # In this mode the first transaction takes the lock on the file, and its end leaves it there.
             connection.execute("BEGIN EXCLUSIVE")
+            connection.commit()
             yield connection
         finally:
             if connection.in_transaction:

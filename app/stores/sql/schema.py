@@ -1,5 +1,7 @@
-"""The database file: made when it is missing, upgraded when it is older, refused when it is not ours, and how
-to connect to it."""
+"""The database file: made when it is missing, refused when it is of another release, how to connect to it.
+
+Only `migrate` changes the schema of a file that is there.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ from typing import Final
 from app.ports.errors import StoreError
 from app.stores.sql.faults import outage
 from app.stores.sql.text import Sql
-from app.stores.sql.upgrade import upgrade
 
 SCHEMA_VERSION: Final = 3
 FIRST_VERSION: Final = 1
@@ -117,19 +118,29 @@ def _prepare_schema(connection: sqlite3.Connection, name: str, sql: Sql) -> None
         connection.execute(sql["schema_version_set"], {"version": SCHEMA_VERSION})
         connection.execute(sql["probe_create"])
     elif "schema_version" not in tables:
-        raise StoreError(
-            f"{name!r} in data_dir is a database of another program: move it away or set another data_dir"
-        )
+        raise foreign(name)
     else:
         row = connection.execute(sql["schema_version_get"]).fetchone()
         found = 0 if row is None else row[0]
-        _check_version(found, name)
+        require_known(found, name)
         if found < SCHEMA_VERSION:
-            upgrade(connection, sql, found=found, wanted=SCHEMA_VERSION)
+            raise StoreError(
+                f"{name!r} in data_dir has schema version {found!r}, this release needs {SCHEMA_VERSION!r}: "
+                "stop the processes of the earlier release, take a backup, then run "
+                "`llm-orchestrator migrate`"
+            )
     connection.commit()
 
 
-def _check_version(found: int, name: str) -> None:
+def foreign(name: str) -> StoreError:
+    """The refusal of a file that is not ours."""
+    return StoreError(
+        f"{name!r} in data_dir is a database of another program: move it away or set another data_dir"
+    )
+
+
+def require_known(found: int, name: str) -> None:
+    """Raise `StoreError` for a version that this release does not know."""
     if found > SCHEMA_VERSION:
         raise StoreError(
             f"{name!r} in data_dir has schema version {found!r}, this release knows {SCHEMA_VERSION!r}: "

@@ -4,8 +4,8 @@ Times are epoch seconds as doubles, JSON is text. Tables that are read by their 
 rows are clustered on it in SQLite (`WITHOUT ROWID`). The journal has no foreign key: it is the hottest
 table, and its runs are created in the same transaction as their first events.
 
-Statements belong to `queries`. A change here needs a new `SCHEMA_VERSION`; `upgrade` adds what a file of an
-earlier one lacks, so a column that is added must be one that may be empty.
+Statements belong to `queries`. A change here needs a new `SCHEMA_VERSION` and a revision for each database in
+`app.stores.migrations.versions`; a test compares what they lead to with what is written here.
 """
 
 from __future__ import annotations
