@@ -23,6 +23,7 @@ import orjson
 
 from app.ports.errors import StoreError
 from app.stores.file_lock import LOCK_FILE, FileLock
+from app.stores.socket_peers import LIVE_FOLDER
 from app.stores.sql.exclusive import InUse, exclusive
 from app.stores.sql.schema import DATABASE_FILE, SCHEMA_VERSION
 from app.stores.sql.snapshot import durable, require_whole, take_snapshot
@@ -115,7 +116,7 @@ async def restore_backup(source: Path, data_dir: Path, *, force: bool) -> Backup
 def _require_room(data_dir: Path, *, force: bool) -> None:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        occupied = any(path.name != LOCK_FILE for path in data_dir.iterdir())
+        occupied = any(path.name not in {LOCK_FILE, LIVE_FOLDER} for path in data_dir.iterdir())
     except OSError as error:
         raise StoreError(f"data_dir {str(data_dir)!r} cannot be used: {error.strerror}") from error
     if occupied and not force:

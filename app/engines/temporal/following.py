@@ -1,35 +1,49 @@
-"""Runs that another process executes, followed through the store: who ended, and whether there is more."""
+"""Who waits for the end of runs that workers execute.
+
+Workers tell of ends, and one look at the store serves all who wait: at once after such news, rarely while
+news come, often while they cannot.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import structlog
 
-from app.engines.engine import Delta
 from app.engines.history import History
+from app.engines.live import LiveEvents
 from app.engines.recovery import RunLoader
 from app.engines.waiters import Waiters
 from app.ports.errors import StoreError
-from app.ports.runs import TERMINAL_STATUSES, Journal, RunStore
+from app.ports.runs import TERMINAL_STATUSES, RunStore
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS: Final = 0.1
-"""Between two looks at the store; one look serves all who wait for an end."""
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at the store while workers can be heard."""
+SOON_SECONDS: Final = 0.1
+"""The same while they cannot, or may not have heard yet that somebody waits."""
+UNHEARD_SECONDS: Final = 0.3
+"""For how long that may be."""
+GATHER_SECONDS: Final = 0.05
+"""Between two looks at least: what ended meanwhile is found by one of them."""
 RETRY_SECONDS: Final = 1.0
 
 
 class Endings:
     """Who waits for which run to end. Looks only while somebody does."""
 
-    def __init__(self, runs: RunStore, loader: RunLoader) -> None:
+    def __init__(self, runs: RunStore, loader: RunLoader, live: LiveEvents) -> None:
         self._runs = runs
         self._loader = loader
+        self._live = live
+        self._news = asyncio.Event()
+        self._unheard_until = 0.0
         self._waiters = Waiters()
         self._awaited: Counter[str] = Counter()
         self._task: asyncio.Task[None] | None = None
@@ -51,10 +65,13 @@ class Endings:
     @contextmanager
     def _awaiting(self, run_id: str) -> Iterator[None]:
         self._awaited[run_id] += 1
+        self._unheard_until = asyncio.get_running_loop().time() + UNHEARD_SECONDS
+        self._news.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look(), name="endings")
         try:
-            yield
+            with self._live.awaiting(run_id, self._news.set):
+                yield
         finally:
             self._awaited[run_id] -= 1
             if not self._awaited[run_id]:
@@ -62,6 +79,7 @@ class Endings:
 
     async def _look(self) -> None:
         while self._awaited:
+            self._news.clear()
             try:
                 statuses = await self._runs.statuses([*self._awaited])
                 for run_id, status in statuses.items():
@@ -70,27 +88,11 @@ class Endings:
             except StoreError:
                 log.warning("endings.not_read", exc_info=True)
                 await asyncio.sleep(RETRY_SECONDS)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._until_look()):
+                    await self._news.wait()
 
-
-class JournalListener:
-    """Implements `app.engines.engine.Listener` over the journal. Deltas do not leave the worker."""
-
-    def __init__(self, journal: Journal, run_id: str) -> None:
-        self._journal = journal
-        self._run_id = run_id
-
-    async def wait(self, *, after: int, seconds: float) -> bool:
-        """Wait for events past `after`; False if time ran out."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while not await self._journal.read(self._run_id, after=after, limit=1):
-            left = deadline - loop.time()
-            if left <= 0:
-                return False
-            await asyncio.sleep(min(LOOK_SECONDS, left))
-        return True
-
-    def deltas(self) -> Sequence[Delta]:
-        """None ever come."""
-        return ()
+    def _until_look(self) -> float:
+        unheard = asyncio.get_running_loop().time() < self._unheard_until
+        return LOOK_SECONDS if self._live.connected and not unheard else SOON_SECONDS

@@ -2,12 +2,17 @@
 
 asyncpg speaks on an event loop, so each connection brings a small one, which runs while a statement does.
 It belongs to one thread at a time. Statements are prepared once a connection.
+
+Both ends give a connection up on which the other has been silent for `SILENT_SECONDS`, whether or not
+something is asked on it: a network that drops packets ends nothing by itself. At the server that frees what
+the connection holds, the executor lock above all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -19,9 +24,29 @@ from app.stores.postgresql.text import numbered
 T = TypeVar("T")
 
 APPLICATION: Final = "llm-orchestrator"
+UPKEEP: Final = "llm-orchestrator upkeep"
+"""How whoever only looks or migrates is called, so that `migrate` can tell services from them."""
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 5.0
 """How much longer than a statement may take its answer is waited for."""
+SILENT_SECONDS: Final = 10
+IDLE_SECONDS: Final = 4
+"""After that long without traffic the other end is asked for a sign of life, and then every other second."""
+PROBE_SECONDS: Final = 2
+PROBES: Final = (SILENT_SECONDS - IDLE_SECONDS) // PROBE_SECONDS
+_AT_THE_SERVER: Final[Mapping[str, str]] = {
+    "tcp_keepalives_idle": str(IDLE_SECONDS),
+    "tcp_keepalives_interval": str(PROBE_SECONDS),
+    "tcp_keepalives_count": str(PROBES),
+    "tcp_user_timeout": str(1000 * SILENT_SECONDS),
+}
+_HERE: Final = {
+    "TCP_KEEPIDLE": IDLE_SECONDS,
+    "TCP_KEEPINTVL": PROBE_SECONDS,
+    "TCP_KEEPCNT": PROBES,
+    "TCP_USER_TIMEOUT": 1000 * SILENT_SECONDS,
+}
+"""Options of TCP by name, for no system has all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +59,7 @@ class Address:
     async def connect(self, **settings: str) -> asyncpg.Connection[asyncpg.Record]:
         """A connection on the running loop, with these settings of the server."""
         milliseconds = round(self.statement_timeout_seconds * 1000)
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             self.url,
             timeout=CONNECT_SECONDS,
             command_timeout=self.statement_timeout_seconds + ANSWER_SECONDS,
@@ -42,9 +67,24 @@ class Address:
             server_settings={
                 "application_name": APPLICATION,
                 "statement_timeout": str(milliseconds),
+                **_AT_THE_SERVER,
                 **settings,
             },
         )
+        _notice_silence(connection)
+        return connection
+
+
+def _notice_silence(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    # The driver has no option for it, and tells of its socket nowhere else.
+    transport = connection._transport  # type: ignore[attr-defined]  # noqa: SLF001  as above
+    place = transport.get_extra_info("socket")
+    if place is None or place.family == getattr(socket, "AF_UNIX", None):
+        return
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _HERE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            place.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Result:

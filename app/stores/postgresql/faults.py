@@ -6,6 +6,7 @@ Messages name the setting `store.url`, never what it holds.
 
 from __future__ import annotations
 
+import ssl
 from typing import Final
 
 import asyncpg
@@ -24,6 +25,7 @@ _OUTAGES: Final = {
     "08": "the connection to the database broke: see whether it runs",
     "28": "the database refused the credentials of store.url: check its user and password",
     "3D": "the database that store.url names does not exist: create it",
+    "3F": "the user of store.url has no schema to make tables in: make it the owner of the database",
     "42501": "the user of store.url may not do this: make it the owner of the database",
     "53": "the database is out of resources: see its log",
     "57": "the database is shutting down or starting: try again later",
@@ -60,10 +62,23 @@ def outage(error: BaseException) -> StoreUnavailable | None:
     for length in (5, 2):
         if state[:length] in _OUTAGES:
             return StoreUnavailable(_OUTAGES[state[:length]])
+    if (entrance := _entrance(error)) is not None:
+        return StoreUnavailable(entrance)
     if isinstance(error, TimeoutError):
         return StoreUnavailable("the database does not answer: see whether the one in store.url runs")
     if connection_is_lost(error):
         return StoreUnavailable("the database cannot be reached: see whether the one in store.url runs")
+    return None
+
+
+def _entrance(error: BaseException) -> str | None:
+    """What is wrong with TLS to the database, as the options of `store.url` have it."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS to the database failed ({error.reason}): see sslmode and sslrootcert in store.url"
+    if isinstance(error, FileNotFoundError):
+        return "a file that store.url names is not there: see sslrootcert, sslcert, sslkey, or the socket"
+    if type(error) is ConnectionError:  # the driver's own, where the server declines
+        return "the database takes no TLS connections: turn TLS on there, or see sslmode in store.url"
     return None
 
 

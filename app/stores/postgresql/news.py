@@ -1,22 +1,26 @@
-"""Hears at once what other processes stored: that a run waits, that something is asked of one.
+"""Hears at once what other processes say through the database, on one connection.
 
-`NOTIFY` comes from triggers of the database. Nothing rests on it: whoever executes looks by itself now and
-then, so a notification that is missed costs a moment.
+`NOTIFY` comes from triggers of the database (a run waits, something is asked of one) and from processes that
+tell each other of runs. Nothing rests on it: whoever hears looks by itself now and then, so a notification
+that is missed costs a moment.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import asyncpg
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from app.stores.postgresql.connection import Address
 from app.stores.postgresql.faults import ERRORS
+from app.stores.postgresql.text import load_sql, numbered
 
 CHANNEL: Final = "orchestrator_work"
+TELL_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -26,12 +30,29 @@ class _Cut(ConnectionError):
 
 
 class News:
-    """Calls `heard` for every notification, and after every time that some may have been missed."""
+    """Calls `heard` for every notification of work, and after every time that some may have been missed."""
 
     def __init__(self, address: Address, heard: Callable[[], None]) -> None:
         self._address = address
-        self._heard = heard
+        self._channels: dict[str, Callable[[str], None]] = {CHANNEL: lambda _: heard()}
+        self._joined: list[Callable[[], None]] = [heard]
+        self._notify, _ = numbered(load_sql()["notify"])
+        self._telling = asyncio.Lock()
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._listening: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether notifications come, as far as it is known."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    def follow(self, channel: str, heard: Callable[[str], None]) -> None:
+        """Have what is said on a channel passed on, too; to be asked for before the start."""
+        self._channels[channel] = heard
+
+    def on_joined(self, joined: Callable[[], None]) -> None:
+        """Have this called, too, after every time that something may have been missed."""
+        self._joined.append(joined)
 
     def start(self) -> None:
         """Listen from now on."""
@@ -44,6 +65,14 @@ class News:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
+    async def notify(self, said: Sequence[tuple[str, str]]) -> None:
+        """Say payloads (under 8,000 bytes) on channels, in this order. Raises one of `ERRORS`."""
+        async with self._telling:
+            if self._connection is None:
+                raise _Cut
+            channels, payloads = [channel for channel, _ in said], [payload for _, payload in said]
+            await self._connection.execute(self._notify, channels, payloads, timeout=TELL_SECONDS)
+
     async def _listen(self) -> None:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(ERRORS),
@@ -53,17 +82,22 @@ class News:
                 await self._listen_once()
 
     async def _listen_once(self) -> None:
-        connection = await self._address.connect()
+        # A notification is kept by nobody, so nobody needs to wait for the disk.
+        connection = await self._address.connect(synchronous_commit="off")
         try:
             ended = asyncio.Event()
             connection.add_termination_listener(lambda _: ended.set())
-            await connection.add_listener(CHANNEL, self._notified)
-            self._heard()
+            for channel in self._channels:
+                await connection.add_listener(channel, self._notified)
+            self._connection = connection
+            for joined in self._joined:
+                joined()
             await ended.wait()
             log.warning("store_news_cut")
             raise _Cut
         finally:
+            self._connection = None
             connection.terminate()
 
-    def _notified(self, *_: Any) -> None:
-        self._heard()
+    def _notified(self, _connection: Any, _process: int, channel: str, payload: object) -> None:
+        self._channels[channel](str(payload))

@@ -514,9 +514,6 @@ FROM schema_version;
 -- name: schema_version_set
 INSERT INTO schema_version (version) VALUES (:version);
 
--- name: schema_version_raise
-UPDATE schema_version SET version=:version;
-
 -- name: probe_create
 INSERT INTO write_probe (id, filler) VALUES (1, '\x00'::bytea);
 
@@ -533,6 +530,9 @@ WHERE runs.wake_at <= :now AND runs.wake_at IS NOT NULL AND runs.status IN ('wai
 SELECT min(runs.wake_at) AS min_1
 FROM runs
 WHERE runs.wake_at IS NOT NULL AND runs.status IN ('waiting', 'paused', 'cancelling');
+
+-- name: wake_parked
+UPDATE runs SET wake_at=0.0 WHERE runs.wake_at IS NOT NULL AND runs.status IN ('waiting', 'paused', 'cancelling') AND runs.wake_at < :never;
 
 -- name: wake_callers
 UPDATE runs SET wake_at=0.0 WHERE runs.status IN ('pending', 'running', 'waiting', 'paused', 'cancelling') AND (runs.status = 'waiting' OR runs.status = 'cancelling' AND runs.wake_at IS NOT NULL) AND (EXISTS (SELECT 1
@@ -701,6 +701,9 @@ SELECT pg_try_advisory_lock(CAST(:lock AS INTEGER), hashtext(current_schema()));
 
 -- name: schema_lock
 SELECT pg_advisory_xact_lock(:lock);
+
+-- name: notify
+SELECT pg_notify(said.channel, said.payload) FROM unnest(CAST(:channels AS TEXT[]), CAST(:payloads AS TEXT[])) AS said(channel, payload);
 
 -- name: tables
 SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = current_schema();

@@ -23,6 +23,10 @@ TRANSACTIONS: Final[dict[str, ClauseElement]] = {
     "transaction_status": text("SELECT pg_xact_status(CAST(CAST(:transaction AS TEXT) AS XID8))"),
     "executor_lock": text("SELECT pg_try_advisory_lock(CAST(:lock AS INTEGER), hashtext(current_schema()))"),
     "schema_lock": text("SELECT pg_advisory_xact_lock(:lock)"),
+    "notify": text(
+        "SELECT pg_notify(said.channel, said.payload)"
+        " FROM unnest(CAST(:channels AS TEXT[]), CAST(:payloads AS TEXT[])) AS said(channel, payload)"
+    ),
     "tables": text("SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = current_schema()"),
 }
 TRANSACTIONS_BULK: Final[dict[str, ClauseElement]] = {"events_stored": _events()}

@@ -38,10 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 class PostgresStore(SqlStore):
-    """`app.ports.runs.Store`; `open` binds it to the running loop.
-
-    `heard` is called when another process may have stored work for whoever executes.
-    """
+    """`app.ports.runs.Store`; `open` binds it to the running loop, and has `news` listen on it."""
 
     def __init__(
         self,
@@ -51,11 +48,11 @@ class PostgresStore(SqlStore):
         keep_idempotency: float = KEEP_SECONDS,
         now: Callable[[], float] = time.time,
         readers: int = POOL_SIZE,
-        heard: Callable[[], None] | None = None,
+        news: News | None = None,
     ) -> None:
         self._address = address
         self._text = load_sql()
-        self._news = None if heard is None else News(address, heard)
+        self._news = news
         self._session = WriteSession(address, self._text, keep_idempotency=keep_idempotency)
         pool = ReadPool(
             lambda: Connection(address, **READING),
