@@ -7,19 +7,21 @@ dependency stands where both ends live. So every block has its own acyclic graph
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from app.core.plan import Block, Control, Node, RetryPolicy
+from app.core.plan import Block, Control, Map, Node, RetryPolicy
 from app.dsl.compiled import CompiledStep
 from app.dsl.document import DefaultsDocument
 from app.dsl.drafts import Draft
 from app.dsl.findings import Findings
 from app.dsl.graph import cycles
 from app.dsl.names import NamedSteps, body_names, with_aliases
+from app.dsl.naming import OutputNames
 from app.dsl.policies import PlanDefaults, StepPolicies, policies_of
 from app.dsl.references import Need
 from app.dsl.step_compiler import StepCompiler, StepParts
 from app.steps.control import ControlKind, Names
+from app.steps.item_run import ITEM_RUN, ItemRunConfig, ItemRunKind
 from app.templating.compiler import Compiled, compile_value
 
 
@@ -32,6 +34,14 @@ class BlockStep:
     dependencies: tuple[str, ...]
     bodies: Mapping[str | None, tuple[BlockStep, ...]]
     until: Compiled | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributedBody:
+    """What the run of one item of a distributed map does."""
+
+    steps: tuple[BlockStep, ...]
+    block: Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +105,9 @@ class BlockCompiler:
         until: Compiled | None = None
         outward = _Outward({})
         for body in draft.bodies:
-            inside = body_names(known, draft, body, bound=_bound(draft))
+            inside = body_names(known, draft, body, bound=bound_by(draft))
             self._steps.check_item_name(draft, inside)
+            self._steps.check_item_run(draft, body)
             bodies[body.name], needs = self._block(body.drafts, inside, whole=False)
             for need, key in needs.needs.items():
                 outward.needs.setdefault(need, key)
@@ -125,12 +136,23 @@ class BlockCompiler:
 class BlockAssembler:
     """Makes the plan of blocks that have no problems, and gathers what the runner needs of their steps."""
 
-    __slots__ = ("_defaults", "_models", "_service", "steps")
+    __slots__ = ("_defaults", "_distributes", "_models", "_service", "bodies", "steps")
 
     def __init__(
-        self, defaults: DefaultsDocument, service: PlanDefaults, models: Mapping[str, str | None]
+        self,
+        defaults: DefaultsDocument,
+        service: PlanDefaults,
+        models: Mapping[str, str | None],
+        *,
+        distributes: bool = True,
     ) -> None:
-        """`models` are those that made the vectors of steps, by key: names, or templates."""
+        """`models` are those that made the vectors of steps, by key: names, or templates.
+
+        Without `distributes` the steps of a distributed map stand in the plan as those of any other.
+        """
+        self.bodies: dict[str, DistributedBody] = {}
+        """Those of distributed maps, by the keys of the maps."""
+        self._distributes = distributes
         self._defaults = defaults
         self._service = service
         self._models = models
@@ -179,7 +201,30 @@ class BlockAssembler:
 
     def _control(self, kind: ControlKind, step: BlockStep) -> Control:
         blocks = {name: self.block(body) for name, body in step.bodies.items()}
-        return kind.control(step.parts.model, blocks, conditional=step.until is not None)
+        control = kind.control(step.parts.model, blocks, conditional=step.until is not None)
+        if not isinstance(control, Map) or not kind.distributed(step.parts.model):
+            return control
+        key = step.parts.draft.key
+        self.bodies[key] = DistributedBody(steps=step.bodies[None], block=control.body)
+        return replace(control, body=self._item_run(key)) if self._distributes else control
+
+    def _item_run(self, owner: str) -> Block:
+        """What stands in a plan for the steps of a distributed map: their run."""
+        key, kind = item_run_key(owner), ItemRunKind()
+        self.steps[key] = CompiledStep(
+            id=ITEM_RUN,
+            key=key,
+            type=kind.name,
+            label=None,
+            kind=kind,
+            config=compile_value({}),
+            condition=None,
+            on_error_value=None,
+            names=OutputNames(step=ITEM_RUN, own=kind.outputs),
+            timeout=None,
+        )
+        control = kind.control(ItemRunConfig(), {}, conditional=False)
+        return Block(nodes=(Node(id=ITEM_RUN, key=key, control=control),))
 
     def _policies(self, draft: Draft, parts: StepParts) -> StepPolicies:
         document = draft.document
@@ -196,5 +241,11 @@ class BlockAssembler:
         )
 
 
-def _bound(draft: Draft) -> Names:
+def item_run_key(owner: str) -> str:
+    """The key of the step that is the run of an item, by that of its map."""
+    return f"{owner}.{ITEM_RUN}"
+
+
+def bound_by(draft: Draft) -> Names:
+    """The root names that the steps within a step see besides those around it."""
     return {} if draft.control is None else draft.control.bound(draft.config, draft.within)

@@ -10,8 +10,10 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
+from app.dsl.blocks import item_run_key
 from app.dsl.compiled import CompiledWorkflow
 from app.dsl.compiler import compile_workflow
+from app.dsl.distribution import items_of
 from app.dsl.limits import LoadLimits
 from app.dsl.loader import Format, LoadedDocument, load_document
 from app.dsl.policies import PlanDefaults
@@ -74,7 +76,20 @@ class Catalog:
     def by_definition(self, definition: Definition) -> CompiledWorkflow:
         """The workflow of a stored definition. Raises `DefinitionInvalid` for one no longer understood."""
         known = self._workflows.get(definition.hash)
-        return known or self._compile(orjson.loads(definition.document))
+        if known is not None:
+            return known
+        document = orjson.loads(definition.document)
+        part = items_of(document)
+        return self._compile(document) if part is None else self._items(definition, *part)
+
+    def _items(self, definition: Definition, document: Mapping[str, Any], step: str) -> CompiledWorkflow:
+        """What a stored workflow does with an item of a distributed map."""
+        body = orjson.dumps(document)
+        of = self.by_definition(Definition(hash=sha256(body).hexdigest(), document=body))
+        workflow = of.item_workflows.get(item_run_key(step))
+        if workflow is None:
+            raise DefinitionInvalid([Problem(pointer="", detail=f"there is no distributed map {step!r}")])
+        return self._workflows.put(definition.hash, workflow)
 
     def _known(self, digest: str) -> CompiledWorkflow | None:
         meant = self._spellings.get(digest)

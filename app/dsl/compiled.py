@@ -5,8 +5,8 @@ Everything here is immutable and belongs to one definition; runs share it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.core.plan import Plan
@@ -102,17 +102,34 @@ class CompiledStep:
         return self.names.given
 
 
+NamePath = tuple[str, ...]
+"""A root name of templates, and members of it: `("steps", "embed", "vector")`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemNames:
+    """The names that the run of one item of a distributed map is given with its inputs, beside `index`."""
+
+    map: str
+    """The key of the map."""
+    item: str
+    """What its templates call the item."""
+    reads: tuple[NamePath, ...]
+    """What they read from around the map; none is a member of another."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledWorkflow:
-    """One version of a workflow."""
+    """One version of a workflow, or what it does with one item of a distributed map."""
 
     name: str
     version: str
     description: str | None
     labels: Mapping[str, str]
     plan: Plan
+    """What a run executes: in the place of the steps of a distributed map it has the runs of its items."""
     steps: Mapping[str, CompiledStep]
-    """Every step of every block, by key."""
+    """Every step of every block, by key; those of distributed maps and the runs of their items both."""
     outputs: Compiled | None
     """None: the document has no `outputs`, and `leaves` stand for them."""
     leaves: tuple[str, ...]
@@ -127,6 +144,22 @@ class CompiledWorkflow:
     """What its author may not have meant; without places in a text."""
     document: Mapping[str, Any]
     definition: Definition
+    undistributed: Plan | None = None
+    """The plan with the steps of distributed maps in it; None where there is no such map."""
+    item_workflows: Mapping[str, CompiledWorkflow] = field(default_factory=dict)
+    """What is done with an item of each distributed map, by the key of the step that is its run."""
+    item: ItemNames | None = None
+    """Set where this is what is done with an item."""
+
+    @property
+    def written_plan(self) -> Plan:
+        """The plan with every step that its author wrote."""
+        return self.undistributed or self.plan
+
+    @property
+    def written_steps(self) -> Sequence[CompiledStep]:
+        """The steps that its author wrote, in document order."""
+        return [step for key, step in self.steps.items() if key not in self.item_workflows]
 
     @property
     def inputs_schema(self) -> Mapping[str, Any] | None:

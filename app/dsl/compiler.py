@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from app.core.plan import Plan
 from app.dsl.blocks import BlockAssembler, BlockCompiler, BlockStep
 from app.dsl.compiled import Budget, CompiledWorkflow, ConcurrencyRule, IndexUse
+from app.dsl.distribution import distributed
 from app.dsl.document import DefaultsDocument, WorkflowDocument
 from app.dsl.drafts import Draft, StepReader, check_extent, raw_steps
 from app.dsl.findings import Findings
@@ -174,26 +175,16 @@ class _Compilation:
         return ConcurrencyRule(key=key, limit=asked.limit, on_limit=asked.on_limit)
 
     def _assemble(self, document: WorkflowDocument, raw: dict[str, Any], parts: _Parts) -> CompiledWorkflow:
-        most = self._service.max_concurrency
-        models = {use.key: use.made_by for use in parts.index_uses}
-        assembler = BlockAssembler(document.defaults or DefaultsDocument(), self._service, models)
-        blocks = {name: assembler.block(steps) for name, steps in parts.blocks.items()}
-        main = blocks["steps"]
-        return CompiledWorkflow(
+        assembler, plan = self._plan(document, parts)
+        workflow = CompiledWorkflow(
             name=document.name,
             version=document.version or UNVERSIONED,
             description=document.description,
             labels=document.labels or {},
-            plan=Plan(
-                main=main,
-                max_concurrency=min(document.max_concurrency or most, most),
-                timeout=document.timeout_seconds or self._service.run_timeout,
-                on_failure=blocks.get(ON_FAILURE),
-                finally_=blocks.get(FINALLY),
-            ),
+            plan=plan,
             steps=assembler.steps,
             outputs=parts.outputs,
-            leaves=leaves({node.id: node.depends_on for node in main.nodes}),
+            leaves=leaves({node.id: node.depends_on for node in plan.main.nodes}),
             inputs=parts.inputs,
             concurrency=parts.concurrency,
             budget=_budget(document),
@@ -204,6 +195,26 @@ class _Compilation:
             ),
             document=raw,
             definition=_definition(raw),
+        )
+        if not assembler.bodies:
+            return workflow
+        plain, undistributed = self._plan(document, parts, distributes=False)
+        return distributed(workflow, assembler.bodies, undistributed=undistributed, plain=plain.bodies)
+
+    def _plan(
+        self, document: WorkflowDocument, parts: _Parts, *, distributes: bool = True
+    ) -> tuple[BlockAssembler, Plan]:
+        most = self._service.max_concurrency
+        models = {use.key: use.made_by for use in parts.index_uses}
+        defaults = document.defaults or DefaultsDocument()
+        assembler = BlockAssembler(defaults, self._service, models, distributes=distributes)
+        blocks = {name: assembler.block(steps) for name, steps in parts.blocks.items()}
+        return assembler, Plan(
+            main=blocks["steps"],
+            max_concurrency=min(document.max_concurrency or most, most),
+            timeout=document.timeout_seconds or self._service.run_timeout,
+            on_failure=blocks.get(ON_FAILURE),
+            finally_=blocks.get(FINALLY),
         )
 
 

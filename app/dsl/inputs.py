@@ -97,6 +97,12 @@ def compile_inputs(schema: Mapping[str, Any] | None, findings: Findings, *, unde
     return Inputs(schema) if validator is None else _inputs(plain, validator, findings, under)
 
 
+def plain_inputs(schema: dict[str, Any]) -> Inputs:
+    """Inputs by a schema of our own, with `properties` and nothing that speaks of others."""
+    validator = jsonschema_rs.Draft202012Validator(schema, offline=True, mask=MASK)
+    return Inputs(schema=schema, names=frozenset(schema["properties"]), closed=True, validator=validator)
+
+
 def validate_answer(form: Mapping[str, Any], data: Any) -> None:
     """Hold data against a form, a JSON Schema that was checked with its document. Raises `InputsInvalid`."""
     validator = jsonschema_rs.Draft202012Validator(

@@ -141,7 +141,9 @@ def _unfit(
         hint = None if near is None else f"did you mean {near!r}?"
     else:
         pattern = str(wrong.get("ctx", {}).get("pattern"))
-        hint = wording.patterns.get(pattern) or wording.patterns.get(_last_name(parts))
+        # a name says what its pattern asks for only where a pattern refused it: records have an 'id' as well
+        by_name = _last_name(parts) if wrong["type"] == "string_pattern_mismatch" else ""
+        hint = wording.patterns.get(pattern) or wording.patterns.get(by_name)
     return Problem(pointer=pointer(*parts), detail=_detail(parts, wrong, wording), hint=hint)
 
 

@@ -167,12 +167,17 @@ def value_of(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         words = [value_of(one, definitions) for one in choices if not _goes_without_saying(one)]
         return ", or ".join(dict.fromkeys(words)) or "anything"
     if "enum" in schema or "const" in schema:
-        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+        choices = schema.get("enum", [schema.get("const")])
+        return ", ".join(f"`{_spelled(choice)}`" for choice in choices)
     if "$ref" in schema:
         return value_of(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     kinds = schema.get("type")
     kinds = kinds if isinstance(kinds, list) else [kinds]
     return " or ".join(_SHAPES.get(kind, "anything") for kind in kinds) + _bounds(schema)
+
+
+def _spelled(choice: Any) -> str:
+    return choice if isinstance(choice, str) else orjson.dumps(choice).decode()
 
 
 _SHAPES: Final = {

@@ -10,13 +10,14 @@ from pydantic import ValidationError
 
 from app.dsl.compiled import CompiledCache
 from app.dsl.document import STEP_KEYS
-from app.dsl.drafts import Draft
+from app.dsl.drafts import BodyDraft, Draft
 from app.dsl.findings import Findings
 from app.dsl.inputs import compile_schema
 from app.dsl.model_errors import report
 from app.dsl.names import NamedSteps
 from app.dsl.references import Need, check_dependency, needed_steps
 from app.steps.control import ControlKind
+from app.steps.item_run import ITEM_RUN
 from app.steps.kind import StepConfig, StepKind
 from app.templating.compiler import (
     Compiled,
@@ -27,6 +28,7 @@ from app.templating.compiler import (
 )
 
 ITEM_NAME: Final = "as"
+DISTRIBUTE: Final = "distribute"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,14 @@ class StepCompiler:
         if isinstance(name, str) and name in inside.steps:
             where = f"{draft.pointer}/{ITEM_NAME}"
             self._findings.add(where, f"a step is called {name!r} as well", "give the items another name")
+
+    def check_item_run(self, draft: Draft, body: BodyDraft) -> None:
+        """In a run the path of a distributed map's step must not be that of the run of an item."""
+        step = body.drafts.get(ITEM_RUN)
+        if draft.config.get(DISTRIBUTE) is True and step is not None:
+            detail = f"a step right within a distributed map cannot be called {ITEM_RUN!r}"
+            hint = "this is how the run of an item is called; choose another id"
+            self._findings.add(f"{step.pointer}/id", detail, hint)
 
     def _named(self, draft: Draft, known: NamedSteps) -> tuple[str, ...]:
         return tuple(

@@ -53,6 +53,19 @@ def block_outputs(workflow: CompiledWorkflow, history: History, path: str) -> di
             return {}
 
 
+def item_result(workflow: CompiledWorkflow, history: History) -> Any:
+    """What the run of an item of a distributed map comes to: the same as the item would within its map."""
+    return _result(workflow, history, workflow.plan.main, "")
+
+
+def place_of_failure(history: History, path: str) -> str:
+    """The path of a step that failed; for the run of an item, that of the step within it."""
+    record = history.steps.get(path)
+    if record is None or record.within is None:
+        return path
+    return history.state.steps[path].scope.path_of(record.within)
+
+
 def _mapped(workflow: CompiledWorkflow, history: History, path: str, policy: Map) -> dict[str, Any]:
     step = history.state.steps[path]
     if step.control is None:
@@ -60,14 +73,25 @@ def _mapped(workflow: CompiledWorkflow, history: History, path: str, policy: Map
     results = []
     for index in range(step.control.count):
         if index not in step.control.failed:
-            results.append(_result(workflow, history, policy.body, f"{path}[{index}]"))
+            results.append(_result_of_item(workflow, history, policy.body, f"{path}[{index}]"))
         elif policy.on_item_error == "continue":
             results.append(None)
     errors = [
-        {"index": index, "path": where, "class": failure.error_class, "message": failure.message}
+        {
+            "index": index,
+            "path": place_of_failure(history, where),
+            "class": failure.error_class,
+            "message": failure.message,
+        }
         for index, (where, failure) in sorted(step.control.failed.items())
     ]
     return {"results": results, "errors": errors}
+
+
+def _result_of_item(workflow: CompiledWorkflow, history: History, block: Block, prefix: str) -> Any:
+    if block.nodes[0].key in workflow.item_workflows:
+        return (history.steps[f"{prefix}.{block.nodes[0].id}"].outputs or {}).get("result")
+    return _result(workflow, history, block, prefix)
 
 
 def _result(workflow: CompiledWorkflow, history: History, block: Block, prefix: str) -> Any:
@@ -79,7 +103,7 @@ def _result(workflow: CompiledWorkflow, history: History, block: Block, prefix: 
     leaves = [node for node in block.nodes if not block.dependents[node.id]]
     found = {}
     for node in leaves:
-        path = f"{prefix}.{node.id}"
+        path = f"{prefix}.{node.id}" if prefix else node.id
         record = history.steps.get(path)
         if record is not None and record.outputs is not None:
             first = workflow.steps[node.key].names.first(record.outputs)

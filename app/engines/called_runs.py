@@ -7,9 +7,10 @@ that ends the called run, so no end is lost between two processes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -17,14 +18,16 @@ from app.core import events as e
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import Budget, CompiledStep
 from app.engines.attempts import as_failure
-from app.engines.budget import budget_data, budget_of, charged_so_far, most_of
-from app.engines.children import CANCELLED
+from app.engines.budget import budget_data, budget_of, most_of
+from app.engines.call_ends import end_of
+from app.engines.children import CANCELLED, ItemCall
 from app.engines.codec import decode
 from app.engines.engine import (
     CancelPending,
     CancelReceipt,
     Draining,
     HandedOver,
+    NotPossible,
     Overloaded,
     RunEnded,
     StandingBy,
@@ -32,7 +35,6 @@ from app.engines.engine import (
 )
 from app.engines.facts import Fact
 from app.engines.fresh_steps import handlers
-from app.engines.history import History
 from app.engines.identity import RunIdentity
 from app.engines.patience import patiently
 from app.engines.recovery import RunLoader, StoredRun, UnreadableRun
@@ -50,12 +52,26 @@ from app.steps.kind import RENDERED
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 Cancel = Callable[[str], Awaitable[CancelReceipt]]
 Submit = Callable[[Submission], Awaitable[None]]
+
+
+class Pause(Protocol):
+    """Starts nothing further of a run."""
+
+    def __call__(self, run_id: str, *, reason: str | None) -> Awaitable[None]:
+        """Raises as `app.engines.engine.Engine.pause`."""
+        ...
+
+
+Resume = Callable[[str], Awaitable[None]]
 _LATER = (StoreUnavailable, CancelPending, HandedOver, StandingBy, Draining)
 """Why a cancellation is asked for again."""
 
 
+PAUSED_WITH_CALLER: Final = "its caller was paused"
+"""Why the run of an item is paused with the run that it belongs to."""
 MOST_GIVEN: Final = 10_000
 """Called runs whose budgets are kept in memory."""
 MAX_DEPTH: Final = 16
@@ -75,11 +91,26 @@ class CalledRuns:
         """What runs were handed in with, which never changes; of the latest ones."""
         self._submit: Submit | None = None
         self._cancel: Cancel | None = None
+        self._pause: Pause | None = None
+        self._resume: Resume | None = None
+        self.look_seconds: float | None = None
+        """How often runners ask for the ends of items; None where they are told."""
 
-    def connect(self, *, submit: Submit, cancel: Cancel) -> None:
-        """Who places runs, and who ends them early."""
+    def connect(
+        self,
+        *,
+        submit: Submit,
+        cancel: Cancel,
+        pause: Pause,
+        resume: Resume,
+        look_seconds: float | None = None,
+    ) -> None:
+        """Who places runs, and who controls them."""
         self._submit = submit
         self._cancel = cancel
+        self._pause = pause
+        self._resume = resume
+        self.look_seconds = look_seconds
 
     async def resolve(self, caller: RunIdentity, step: CompiledStep, rendered: Any) -> Mapping[str, Any]:
         """Fix the definition and the inputs of a call."""
@@ -129,6 +160,7 @@ class CalledRuns:
         wait: bool,
         reuse: str | None = None,
         budget: Budget | None = None,
+        item: ItemCall | None = None,
     ) -> Fact | None:
         """Hand the run in unless it is there already; waits for a store that is out of order."""
 
@@ -136,10 +168,10 @@ class CalledRuns:
             """The run if it has ended; only then is there more to read of it than its status."""
             status = await self._statuses.of(run_id)
             if status is None:
-                submission = await self._submission(caller, path, call, run_id)
+                submission = await self._submission(caller, path, call, run_id, item)
                 if wait:
                     submission = replace(submission, awaited_by=(caller.run_id, *caller.awaited_by))
-                await self._place(replace(self._reusing(submission, reuse), budget=budget))
+                await self._place(replace(self._reusing(submission, reuse, item), budget=budget))
             return await self._loader.load(run_id) if status in TERMINAL_STATUSES else None
 
         known = None
@@ -156,10 +188,9 @@ class CalledRuns:
 
     async def _place(self, submission: Submission) -> None:
         """Raises `PermanentError` where it is refused, and `StoreUnavailable`."""
-        if self._submit is None:
-            raise RuntimeError("called runs are not connected to an engine")
+        submit = _connected(self._submit)
         try:
-            await self._submit(submission)
+            await submit(submission)
         except AlreadyExists as error:
             raise StoreUnavailable("the called run is handed in already: look at it again") from error
         except Overloaded as error:
@@ -168,9 +199,15 @@ class CalledRuns:
             raise PermanentError("invalid_config", error.problems[0].detail) from error
 
     async def _submission(
-        self, caller: RunIdentity, path: str, call: Mapping[str, Any], run_id: str
+        self,
+        caller: RunIdentity,
+        path: str,
+        call: Mapping[str, Any],
+        run_id: str,
+        item: ItemCall | None,
     ) -> Submission:
-        definition = await self._store.runs.definition(call["definition"])
+        stored = self._store.runs.definition
+        definition = await stored(call["definition"]) if item is None else item.definition
         if definition is None:
             raise PermanentError("not_found", f"the definition of workflow {call['workflow']!r} is gone")
         run = RunRow(
@@ -191,13 +228,14 @@ class CalledRuns:
             inputs=call["inputs"],
             caller=(caller.run_id, path),
             depth=caller.depth + 1,
+            item=item is not None,
         )
 
-    def _reusing(self, submission: Submission, earlier: str | None) -> Submission:
+    def _reusing(self, submission: Submission, earlier: str | None, item: ItemCall | None) -> Submission:
         if earlier is None:
             return submission
-        plan = self._catalog.by_definition(submission.definition).plan
-        return replace(submission, reuse=earlier, fresh=handlers(plan))
+        fresh = handlers(self._catalog.by_definition(submission.definition).plan)
+        return replace(submission, reuse=earlier, fresh=fresh if item is None else fresh | item.fresh)
 
     async def budget_of(self, run_id: str) -> Budget | None:
         """By the first event of its journal, which is read once: its caller asks whenever it is taken up."""
@@ -209,6 +247,45 @@ class CalledRuns:
                 self._given.clear()
             self._given[run_id] = budget_of((decode(rows[0])[1] or {}).get("budget"))
         return self._given[run_id]
+
+    # --- items ----------------------------------------------------------------------------------------
+
+    async def ended(self, items: Mapping[str, str]) -> Sequence[Fact]:
+        """One look at all of them, and one at the journal of each that has ended."""
+        read = self._store.runs.statuses
+        statuses = await patiently(lambda: read([*items.values()]), event="run.not_read")
+        facts = []
+        for path, run_id in items.items():
+            if statuses.get(run_id) in TERMINAL_STATUSES and (stored := await self._read(run_id)):
+                facts.append(end_of(stored.history, path, self._clock.now()))
+        return facts
+
+    async def pause(self, run_id: str) -> None:
+        """Until it is durable; one that has ended or is paused already is left as it is."""
+        pause = _connected(self._pause)
+        with suppress(RunEnded, NotPossible, CancelPending, UnreadableRun):
+            reason = PAUSED_WITH_CALLER
+            await patiently(lambda: pause(run_id, reason=reason), event="run.not_paused", errors=_LATER)
+
+    async def resume(self, run_id: str) -> None:
+        """Go on with the run if `pause` has paused it."""
+        if await patiently(lambda: self._statuses.of(run_id), event="run.not_read") != "paused":
+            return
+        stored = await self._read(run_id)
+        if stored is None or stored.history.state.pause_reason != PAUSED_WITH_CALLER:
+            return
+        resume = _connected(self._resume)
+        with suppress(RunEnded, NotPossible, CancelPending, UnreadableRun):
+            await patiently(lambda: resume(run_id), event="run.not_resumed", errors=_LATER)
+
+    async def _read(self, run_id: str) -> StoredRun | None:
+        try:
+            return await patiently(lambda: self._loader.load(run_id), event="run.not_read")
+        except UnreadableRun:
+            log.exception("run.unreadable", run_id=run_id)
+            return None
+
+    # --- the end --------------------------------------------------------------------------------------
 
     async def cancel(self, caller: RunIdentity, path: str, run_id: str) -> Fact:
         """End the run early; one that was never handed in, or has ended, is left as it is."""
@@ -226,28 +303,15 @@ class CalledRuns:
 
     async def _ended(self, run_id: str) -> StoredRun | None:
         """Have a run end; the run, if there was nothing to do."""
-        if self._cancel is None:
-            raise RuntimeError("called runs are not connected to an engine")
+        cancel = _connected(self._cancel)
         try:
-            await self._cancel(run_id)
+            await cancel(run_id)
         except RunEnded:
             return await self._loader.load(run_id)
         return None
 
 
-def end_of(history: History, path: str, now: float) -> Fact:
-    """How a called run ended, as a fact for the step that called it."""
-    run_id = history.state.run_id
-    budgeted = history.submitted.get("budget") is not None
-    charged = {"charged": charged_so_far(history).as_data()} if budgeted else {}
-    if history.status == "completed":
-        outputs = history.outputs if isinstance(history.outputs, dict) else {}
-        data = {"outputs": {**outputs, "outputs": history.outputs, "run_id": run_id}, **charged}
-        return Fact(event=e.ChildEnded(path=path, failure=None, at=now), data=data)
-    failure = history.failure
-    if failure is None:
-        error_class = "timeout" if history.status == "timed_out" else "cancelled"
-        failure = e.Failure(error_class=error_class, message=f"ended as {history.status}")
-    message = f"the called run {run_id!r} failed: {failure.message}"
-    failed = e.Failure(error_class=failure.error_class, message=message)
-    return Fact(event=e.ChildEnded(path=path, failure=failed, at=now), data=charged or None)
+def _connected(port: T | None) -> T:
+    if port is None:
+        raise RuntimeError("called runs are not connected to an engine")
+    return port

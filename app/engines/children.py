@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.events import Failure
 from app.dsl.compiled import Budget, CompiledStep
 from app.engines.facts import Fact
 from app.engines.identity import RunIdentity
+from app.ports.runs import Definition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemCall:
+    """What the run of an item of a distributed map has that no other called run has."""
+
+    definition: Definition
+    """What is done with an item; it is stored with the first of them."""
+    fresh: frozenset[str]
+    """Steps (keys) that run again whatever an earlier run brought."""
 
 
 class Children(Protocol):
@@ -31,10 +43,11 @@ class Children(Protocol):
         wait: bool,
         reuse: str | None = None,
         budget: Budget | None = None,
+        item: ItemCall | None = None,
     ) -> Fact | None:
         """Hand the run in unless it is known already; its end, if it has ended. It may `reuse` another.
 
-        `budget` bounds it beside its own.
+        `budget` bounds it beside its own. `item`: it is that of an item.
 
         The end of one that has not is posted to the caller's runner, or wakes the caller. Without `wait`
         the fact says that it was handed in.
@@ -43,6 +56,23 @@ class Children(Protocol):
 
     async def budget_of(self, run_id: str) -> Budget | None:
         """What a run that was handed in was given; None for one that was not, or was given none."""
+        ...
+
+    @property
+    def look_seconds(self) -> float | None:
+        """How often a runner asks which items have `ended`; None where it is told."""
+        ...
+
+    async def ended(self, items: Mapping[str, str]) -> Sequence[Fact]:
+        """The ends of those that have ended, of runs by the paths of their steps."""
+        ...
+
+    async def pause(self, run_id: str) -> None:
+        """Start nothing further of the run, as nothing further of its caller starts."""
+        ...
+
+    async def resume(self, run_id: str) -> None:
+        """Go on with the run if `pause` has paused it; one that somebody else paused is left as it is."""
         ...
 
     async def cancel(self, caller: RunIdentity, path: str, run_id: str) -> Fact:

@@ -18,7 +18,7 @@ from app.core import events as e
 from app.core.plan import Child
 from app.dsl.compiled import ConcurrencyRule
 from app.engines.attempts import AttemptLimits, as_failure, encode_data
-from app.engines.blocks import block_outputs
+from app.engines.blocks import block_outputs, item_result
 from app.engines.children import Children
 from app.engines.entering import Beginning
 from app.engines.facts import Fact
@@ -103,6 +103,12 @@ class Decisions:
                 return Fact(event=e.LoopChecked(path=path, iteration=iteration, done=bool(value), at=now))
             case c.EnterStep(path=path):
                 control = data.history.state.steps[path].node.control
+                if (item := data.item_workflow(path)) is not None:
+                    value = {
+                        "workflow": item.name,
+                        "version": item.version,
+                        "definition": item.definition.hash,
+                    }
                 beginning = Beginning(run=run, step=data.step(path), path=path, at=now)
                 return self._with_data(*beginning.event(control, value), path)
             case c.CollectBlock(path=path):
@@ -146,8 +152,11 @@ class Decisions:
 
 
 def _asks_the_store(data: RunData, question: Question) -> bool:
-    return isinstance(question, c.EnterStep) and isinstance(
-        data.history.state.steps[question.path].node.control, Child
+    """Whether another workflow has to be looked up; what a distributed map does with an item is known."""
+    return (
+        isinstance(question, c.EnterStep)
+        and isinstance(data.history.state.steps[question.path].node.control, Child)
+        and data.item_workflow(question.path) is None
     )
 
 
@@ -183,6 +192,8 @@ def _untemplated(data: RunData, question: Question) -> Any:
     match question:
         case c.CollectBlock(path=path):
             return block_outputs(data.workflow, data.history, path)
+        case c.FinishRun() if data.workflow.item is not None:
+            return {"result": item_result(data.workflow, data.history)}
         case c.FinishRun():
             # what its last steps brought, by their ids
             outputs: Mapping[str, Any] = data.names["outputs"]

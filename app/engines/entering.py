@@ -40,8 +40,9 @@ class Beginning:
                 items = list(config.items)
                 return e.ItemsCounted(path=path, count=len(items), at=now), {"items": items}
             case Wait():
-                due_at = now + config.seconds if config.seconds is not None else config.until
-                return e.WaitStarted(path=path, due_at=due_at, at=now), None
+                instant = config.until is not None
+                due_at = config.until if instant else now + config.seconds
+                return e.WaitStarted(path=path, due_at=due_at, at=now, instant=instant), None
             case Approval():
                 approval_id = derived_id(self.run.run_id, path)
                 asked = {"message": config.message, "form": config.form}

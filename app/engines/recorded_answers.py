@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from app.dsl.compiled import Budget, CompiledStep
+from app.engines.children import ItemCall
 from app.engines.facts import Fact
 from app.engines.identity import RunIdentity
 from app.ports.http import HttpClient
@@ -69,6 +70,7 @@ class RecordedChildren:
         wait: bool,
         reuse: str | None = None,
         budget: Budget | None = None,
+        item: ItemCall | None = None,
     ) -> Fact | None:
         """Refuses: the replay answers itself."""
         raise NobodyIsCalled("a replay starts no other run")
@@ -76,6 +78,20 @@ class RecordedChildren:
     async def budget_of(self, run_id: str) -> Budget | None:
         """Nobody was given one."""
         return None
+
+    look_seconds: float | None = None
+
+    async def ended(self, items: Mapping[str, str]) -> Sequence[Fact]:
+        """None ever does."""
+        return ()
+
+    async def pause(self, run_id: str) -> None:
+        """Refuses: there is no other run."""
+        raise NobodyIsCalled("a replay pauses no other run")
+
+    async def resume(self, run_id: str) -> None:
+        """Refuses: there is no other run."""
+        raise NobodyIsCalled("a replay resumes no other run")
 
     async def cancel(self, caller: RunIdentity, path: str, run_id: str) -> Fact:
         """Refuses: the replay answers itself."""

@@ -44,6 +44,9 @@ class RecordedStep(RecordingModel):
     ] = None
     billing: Annotated[dict[str, Any] | None, Field(description="Who was called and what was used")] = None
     error: Annotated[RecordedError | None, Field(description="What the step met; it may have gone on")] = None
+    within: Annotated[
+        str | None, Field(description="Of an item of a distributed map that failed: the path of its step")
+    ] = None
     expired: Annotated[bool, Field(description="Of an approval: nobody answered in time")] = False
 
 

@@ -32,6 +32,7 @@ from app.engines.recorded_answers import RecordedChildren, compute
 from app.engines.recording import RecordedStep, Recording
 from app.engines.replayed import Replayed, error_of, failure_of
 from app.engines.rundata import RunData
+from app.ports.clock import Boot
 from app.ports.errors import CallError, TemplateFailed
 from app.steps.kind import RENDERED
 from app.templating.renderer import Renderer
@@ -56,6 +57,9 @@ class _Clock:
 
     def now(self) -> float:
         return self.at
+
+    def boot(self) -> Boot:
+        return Boot("replay", 0.0)
 
 
 async def replay(
@@ -167,6 +171,9 @@ class _Replay:
 
     async def _note(self, path: str) -> None:
         """Keep what a person is asked, and what another run is given."""
+        if self._data.item_workflow(path) is not None:
+            self._asked.configs[path] = self._data.item_inputs(path)
+            return
         try:
             config = await self._renderer.render(self._data.step(path).config, self._data.names_of(path))
         except TemplateFailed:
@@ -229,7 +236,8 @@ class _Replay:
             return Fact(event=e.ChildLaunched(path=path, at=now), data={"outputs": outputs})
         if outputs is not None:
             return Fact(event=e.ChildEnded(path=path, failure=None, at=now), data={"outputs": outputs})
-        return Fact(event=e.ChildEnded(path=path, failure=failure or UNANSWERED, at=now))
+        within = None if recorded is None or recorded.within is None else {"within": recorded.within}
+        return Fact(event=e.ChildEnded(path=path, failure=failure or UNANSWERED, at=now), data=within)
 
     def _approval(self, path: str, outputs: Mapping[str, Any] | None) -> Fact:
         now, recorded = self._clock.now(), self._recorded.get(path)
@@ -303,6 +311,7 @@ class _Replay:
                 "billing": None if recorded is None else recorded.billing,
                 "error": error,
                 "expired": recorded is not None and recorded.expired,
+                "within": None if recorded is None else recorded.within,
             }
         )
 

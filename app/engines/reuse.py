@@ -63,13 +63,14 @@ class EarlierRun:
     def __init__(self, journal: Journal, run_id: str, fresh: frozenset[str]) -> None:
         self._journal = journal
         self._run_id = run_id
-        self._fresh = fresh
+        self.fresh = fresh
+        """Steps of the plan that run again whatever they brought earlier."""
         self._index: _Index | None = None
         self._indexing = asyncio.Lock()
 
     def must_run(self, key: str) -> bool:
         """Whether a step of the plan runs again whatever it brought earlier."""
-        return key in self._fresh
+        return key in self.fresh
 
     async def outcome(self, key: str, path: str, content: str | None) -> Brought | None:
         """What the step brought when it was asked the same; None if it has to run.

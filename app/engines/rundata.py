@@ -7,9 +7,9 @@ mappings it gives are the live ones: renders are synchronous or copy them, so no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from app.core.events import Failure
 from app.core.plan import Loop, Map
@@ -17,6 +17,8 @@ from app.core.state import Scope, StepStatus
 from app.dsl.compiled import CompiledStep, CompiledWorkflow
 from app.engines.blocks import first_outputs
 from app.engines.history import History
+
+_GROUPS: Final = frozenset({"inputs", "steps", "outputs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class RunData:
             run={"id": history.state.run_id, "workflow": workflow.name, "version": workflow.version},
         )
         self._scopes: dict[str, _Names] = {"": self._main}
+        if workflow.item is not None:
+            self._given(history.inputs)
         if history.steps:
             for node in workflow.plan.main.nodes:
                 self._read(node.id, self._main)
@@ -69,11 +73,41 @@ class RunData:
         scope = Scope(prefix=f"{path}[{iteration}]", owner=path, block=body, open_steps=0, index=iteration)
         return self._make(scope).names
 
+    def item_workflow(self, path: str) -> CompiledWorkflow | None:
+        """What the step is the run of, if it is that of an item of a distributed map."""
+        items = self.workflow.item_workflows
+        return items.get(self.history.state.steps[path].node.key) if items else None
+
+    def item_inputs(self, path: str) -> dict[str, Any]:
+        """What the run of an item is given: the item, its position, and what its steps read around them.
+
+        The same every time: whatever they read has ended before the map began.
+        """
+        workflow = self.item_workflow(path)
+        if workflow is None or workflow.item is None:
+            raise ValueError(f"step {path!r} is no item of a distributed map")
+        names, item = self.names_of(path), workflow.item.item
+        given: dict[str, Any] = {item: names[item], "index": names["index"]}
+        for root, *members in workflow.item.reads:
+            _give(given, names, root, members)
+        return given
+
     # --- writing --------------------------------------------------------------------------------------
 
     def submitted(self, inputs: Mapping[str, Any]) -> None:
         """The inputs are known."""
-        self._main.names["inputs"] = self._main.names["input"] = inputs
+        if self.workflow.item is None:
+            self._main.names["inputs"] = self._main.names["input"] = inputs
+        else:
+            self._given(inputs)
+
+    def _given(self, names: Mapping[str, Any]) -> None:
+        """The run of an item sees what it was given as the steps of its map would."""
+        main = self._main
+        main.steps.update(names.get("steps", {}))
+        main.outputs.update(names.get("outputs", {}))
+        main.names.update({name: names[name] for name in names if name not in _GROUPS})
+        main.names["inputs"] = main.names["input"] = names.get("inputs", {})
 
     def ended(self, path: str) -> None:
         """A step has outputs now, or a failure that its handlers may read."""
@@ -138,6 +172,17 @@ class RunData:
             into.outputs.update(names.under_outputs(history.outputs))
         elif state.status is StepStatus.FAILED and state.failure is not None:
             into.steps[names.step] = {"error": _error(state.failure)}
+
+
+def _give(into: dict[str, Any], names: Mapping[str, Any], name: str, members: Sequence[str]) -> None:
+    """Copy the way to a value, and the value if there is one."""
+    if name not in names:
+        return
+    value = names[name]
+    if not members or not isinstance(value, Mapping):
+        into[name] = value
+    else:
+        _give(into.setdefault(name, {}), value, members[0], members[1:])
 
 
 def _error(failure: Failure) -> dict[str, str]:

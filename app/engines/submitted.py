@@ -31,6 +31,8 @@ def submitted_data(submission: Submission) -> dict[str, Any]:
             "depth": submission.depth,
             "awaited_by": submission.awaited_by,
         }
+        if submission.item:
+            data["caller"]["item"] = True
     if submission.reuse is not None:
         data["reuse"] = {"run_id": submission.reuse, "fresh": sorted(submission.fresh)}
     if submission.budget is not None:

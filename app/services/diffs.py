@@ -34,8 +34,8 @@ class RunSide:
     status: str
     error: Mapping[str, Any] | None
     seconds: float | None
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     definition_hash: str
 
 

@@ -36,13 +36,14 @@ from app.services.principal import Principal
 from app.services.redactions import cleaned, redact_places
 from app.services.runs import RunService
 from app.services.timestamps import rfc3339_or_none
+from app.steps.item_run import ItemRunKind
 from app.steps.registry import STEP_KINDS
 from app.templating.renderer import Renderer
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 PAGE_ROWS: Final = 1000
 REPLAYABLE: Final = frozenset({"completed", "failed"})
-ANSWERED: Final = (STEP_KINDS.keys() - COMPUTED) | {"approval", "workflow"}
+ANSWERED: Final = (STEP_KINDS.keys() - COMPUTED) | {"approval", "workflow", ItemRunKind.name}
 """Kinds whose outputs come from outside; those of the others follow."""
 _ENDS: Final = (*BRINGS_OUTPUTS, e.StepFailed, e.AttemptCancelled)
 
@@ -64,6 +65,11 @@ class FixtureService:
         row = await self._ended(principal, run_id)
         rows = await self._rows(run_id)
         _, stored = await self._runs.load(principal, run_id)
+        if stored.workflow.item is not None:
+            raise RunNotReplayable(
+                f"run {run_id!r} is that of an item of the map {stored.workflow.item.map!r}; record run "
+                f"{row.parent_run_id!r}, which it belongs to"
+            )
         answers = await _answers(stored.workflow, stored, rows)
         draft = await asyncio.to_thread(self._draft, row, stored, answers)
         recording = await asyncio.to_thread(redact_places, draft, redact)
@@ -172,12 +178,13 @@ async def _answers(
         if path is not None and isinstance(event, _ENDS):
             step = workflow.steps[stored.history.state.steps[path].node.key]
             found.pop(path, None)
-            found[path] = _recorded(step.type, event, data or {})
+            within = stored.history.steps[path].within
+            found[path] = _recorded(step.type, event, data or {}, within)
         await pace.keep()
     return found
 
 
-def _recorded(kind: str, event: e.Event, data: Mapping[str, Any]) -> RecordedStep:
+def _recorded(kind: str, event: e.Event, data: Mapping[str, Any], within: str | None) -> RecordedStep:
     failure: e.Failure | None = getattr(event, "failure", None)
     failed = isinstance(event, e.StepFailed)
     cancelled = isinstance(event, e.AttemptCancelled)
@@ -189,6 +196,7 @@ def _recorded(kind: str, event: e.Event, data: Mapping[str, Any]) -> RecordedSte
         billing=data.get("billing"),
         error=None if failure is None else error_of(failure),
         expired=isinstance(event, e.ApprovalExpired),
+        within=within,
     )
 
 

@@ -59,7 +59,8 @@ class _Drawing:
         self._edges: list[GraphEdge] = []
 
     def drawn(self) -> Graph:
-        plan = self._workflow.plan
+        # In a run an item of a distributed map is one step, whose own graph is that of its run.
+        plan = self._workflow.written_plan if self._history is None else self._workflow.plan
         self._block(plan.main, _Group(stage="main", absent=self._absent("main")))
         stages: tuple[tuple[Stage, Block | None], ...] = (
             ("on_failure", plan.on_failure),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.core.plan import Plan, all_nodes
+from app.dsl.blocks import item_run_key
 from app.dsl.compiled import CompiledWorkflow
 from app.dsl.spelling import Speller
 from app.engines.budget import budget_of
@@ -78,7 +79,7 @@ class RerunService:
                 raise RunHasCompleted(
                     f"run {run_id!r} has completed: nothing in it failed; rerun it, from a step if you like"
                 )
-            fresh = handlers(stored.workflow.plan)
+            fresh = handlers(stored.workflow.written_plan)
             run = self._repeated(row, stored.workflow, RerunRequest())
             inputs = stored.history.inputs
             return self._submission(run, stored.workflow, inputs, stored.history, fresh), stored.workflow
@@ -99,7 +100,7 @@ class RerunService:
             check_labels(request.labels)
             row, stored = await self._ended(principal, run_id)
             workflow = await self._workflow(principal, row, stored, request.version)
-            fresh = handlers(workflow.plan)
+            fresh = handlers(workflow.written_plan)
             if request.start is not None:
                 fresh |= _after(workflow, request.start)
             given = stored.history.inputs if request.inputs is None else request.inputs
@@ -125,7 +126,9 @@ class RerunService:
         found = await self._store.workflows.get(principal.tenant, row.workflow, version)
         if found is None:
             raise await not_registered(self._store.workflows, principal.tenant, row.workflow, version)
-        return await self._definitions.workflow(found.definition_hash)
+        workflow = await self._definitions.workflow(found.definition_hash)
+        item = stored.workflow.item
+        return workflow if item is None else _items_of(workflow, item.map)
 
     def _repeated(self, row: RunRow, workflow: CompiledWorkflow, request: RerunRequest) -> RunRow:
         return RunRow(
@@ -160,9 +163,20 @@ class RerunService:
         )
 
 
+def _items_of(workflow: CompiledWorkflow, step: str) -> CompiledWorkflow:
+    """What a version does with an item of a map. Raises `UnknownStep`."""
+    found = workflow.item_workflows.get(item_run_key(step))
+    if found is None:
+        detail = f"the run is that of an item, and {workflow.version!r} has no distributed map {step!r}"
+        hint = "rerun the run that the item belongs to"
+        problem = Problem(pointer="/version", detail=detail, hint=hint)
+        raise UnknownStep(f"{detail}: {hint}", problems=[problem])
+    return found
+
+
 def _after(workflow: CompiledWorkflow, start: str) -> frozenset[str]:
     """The step that `from` names, and all that comes after it. Raises `UnknownStep`."""
-    plan = workflow.plan
+    plan = workflow.written_plan
     try:
         keys = steps_named(plan, start)
     except AmbiguousStep as error:

@@ -13,6 +13,7 @@ from app.core.events import Failure
 from app.core.state import StepState, StepStatus
 from app.dsl.compiled import CompiledStep, CompiledWorkflow
 from app.engines.history import STEP_STATUS_NAMES, AttemptRecord, History, StepHistory
+from app.ports.models import counted
 from app.ports.runs import RunRow, RunStatus, WorkflowRow
 from app.services.step_selection import ALL_STEPS, StepsWanted, select_steps
 
@@ -61,8 +62,8 @@ class Reused:
     """What was taken from other runs and the cache: how many steps, and the tokens of their calls."""
 
     steps: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +80,8 @@ class RunView:
     pause_reason: str | None
     wake_at: float | None
     """When a run that waits goes on by itself."""
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     reused: Reused
     steps: Sequence[StepView]
     steps_omitted: int
@@ -171,8 +172,8 @@ def _reused(history: History) -> Reused:
     saved = [source["saved"] for source in sources if source.get("saved")]
     return Reused(
         steps=len(sources),
-        input_tokens=sum(bill.get("input_tokens") or 0 for bill in saved),
-        output_tokens=sum(bill.get("output_tokens") or 0 for bill in saved),
+        input_tokens=counted(bill.get("input_tokens") for bill in saved),
+        output_tokens=counted(bill.get("output_tokens") for bill in saved),
     )
 
 
@@ -217,5 +218,5 @@ def workflow_view(row: WorkflowRow, workflow: CompiledWorkflow) -> WorkflowView:
         summary=workflow_summary(row),
         document=workflow.definition.document,
         inputs_schema=workflow.inputs_schema,
-        steps=[(step.id, step.type) for step in workflow.steps.values()],
+        steps=[(step.id, step.type) for step in workflow.written_steps],
     )

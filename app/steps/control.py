@@ -134,6 +134,10 @@ class ControlKind(Protocol):
         """The root names that the steps within see besides the usual ones. `config` is as written."""
         ...
 
+    def distributed(self, config: Any) -> bool:
+        """Whether each time that the steps within run is a run of its own."""
+        ...
+
     def control(self, config: Any, blocks: Mapping[str | None, Block], *, conditional: bool) -> Control:
         """What the scheduler is told. `blocks` go by the names of their bodies; `conditional`: there is an
         `until`."""
@@ -185,3 +189,7 @@ class BaseControl:
     def bound(self, config: Mapping[str, Any], steps: Sequence[str]) -> Names:
         """None."""
         return {}
+
+    def distributed(self, config: Any) -> bool:
+        """They are part of the run."""
+        return False

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from app.core.plan import Block, Map, OnItemError
 from app.steps.control import BaseControl, Body, Expression, Names, Steps, body_of
-from app.steps.fields import Int
+from app.steps.fields import Flag, Int
 from app.steps.kind import StepConfig
 
 MAX_ITEMS: Final = 100_000
@@ -85,6 +85,8 @@ class MapConfig(StepConfig):
     on_item_error: OnItemError = "fail"
     """What becomes of an item that failed: `fail` begins no further one and fails the step, `continue`
     leaves null in its place, `drop` leaves it out."""
+    distribute: Flag = False
+    """`true`: each item is a run of its own, which any worker may execute."""
 
 
 class MapBlocks(StepConfig):
@@ -97,7 +99,8 @@ class MapBlocks(StepConfig):
 class MapKind(BaseControl):
     """Runs its steps once an item, at most `max_concurrency` items at a time.
 
-    They see the item under the name that `as` gives it, and its position from 0 as `index`.
+    They see the item under the name that `as` gives it, and its position from 0 as `index`. With
+    `distribute` they are a run of their own for each item, and see and bring the same.
 
     Outputs: `results`, in the order of the items, and `errors`, those of failed items.
     """
@@ -124,6 +127,10 @@ class MapKind(BaseControl):
         """The item and its position."""
         name = config.get("as")
         return {name if isinstance(name, str) else "item": None, "index": None}
+
+    def distributed(self, config: MapConfig) -> bool:
+        """As its author says."""
+        return config.distribute
 
     def control(self, config: MapConfig, blocks: Mapping[str | None, Block], *, conditional: bool) -> Map:
         """One block for all items."""

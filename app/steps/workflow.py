@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from app.core.plan import Block, Child
+from app.ports.problems import Problem
 from app.steps.control import BaseControl
 from app.steps.fields import Flag
 from app.steps.kind import StepConfig, Templated
@@ -27,6 +28,8 @@ class WorkflowConfig(StepConfig):
     """What the run is given; it must fit the inputs of that workflow."""
     wait: Flag = True
     """`false`: the step is completed as soon as the run is accepted."""
+    distribute: Flag = Field(default=True, json_schema_extra={"const": True})
+    """It always is: the run is one of its own, which any worker may execute. `false` is refused."""
 
 
 class WorkflowKind(BaseControl):
@@ -40,6 +43,15 @@ class WorkflowKind(BaseControl):
     config_model: ClassVar[type[StepConfig]] = WorkflowConfig
     outputs: ClassVar[tuple[str, ...]] = ("outputs", "run_id")
     open: ClassVar[bool] = True
+
+    def check(self, config: WorkflowConfig) -> Iterable[Problem]:
+        """Refuse what cannot be: another workflow within the caller's own run."""
+        if not config.distribute:
+            yield Problem(
+                pointer="/distribute",
+                detail="a 'workflow' step always has a run of its own",
+                hint="leave 'distribute' out, or write the steps of that workflow here",
+            )
 
     def control(
         self, config: WorkflowConfig, blocks: Mapping[str | None, Block], *, conditional: bool

@@ -122,7 +122,7 @@ def render_valid(workflow: CompiledWorkflow, warnings: Collection[Problem]) -> b
         "name": workflow.name,
         "version": workflow.version,
         "inputs_schema": workflow.inputs_schema,
-        "steps": [{"id": step.id, "type": step.type} for step in workflow.steps.values()],
+        "steps": [{"id": step.id, "type": step.type} for step in workflow.written_steps],
         "warnings": _warnings(warnings),
     }
     return orjson.dumps(body)
@@ -172,7 +172,7 @@ def _step(step: StepView, *, outputs: bool, attempts: bool) -> dict[str, Any]:
     return body
 
 
-def _reused(reused: Reused) -> Mapping[str, int]:
+def _reused(reused: Reused) -> Mapping[str, int | None]:
     return {
         "steps": reused.steps,
         "input_tokens": reused.input_tokens,

@@ -146,8 +146,8 @@ class DiffedRun(ResponseModel):
     error: RunError | None
     created_at: datetime
     seconds: float | None
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     definition_hash: str
     links: dict[str, str]
 

@@ -175,10 +175,10 @@ class RunError(ResponseModel):
 
 
 class TokenUsage(ResponseModel):
-    """Tokens of all completed steps."""
+    """Tokens of all completed steps; null where no vendor counted them."""
 
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
 
 
 class CallUsage(ResponseModel):
