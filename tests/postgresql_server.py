@@ -43,15 +43,22 @@ class PostgresServer:
     programs: Path
     port: int
     durable: bool = False
+    open: bool = False
+    """Whether other hosts may connect, too."""
 
     def url(self, database: str = "postgres") -> str:
         """What clients connect to."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
+    def url_of(self, host: str, url: str) -> str:
+        """The same database, as another host names it."""
+        return url.replace("127.0.0.1", host)
+
     def start(self) -> None:
         """Start it and wait until it takes connections."""
+        listen = "*" if self.open else "127.0.0.1"
         options = (
-            f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=200 "
+            f"-p {self.port} -k {self.folder} -c listen_addresses={listen} -c max_connections=200 "
             "-c shared_buffers=64MB -c log_min_messages=fatal "
             f"-c fsync={'on' if self.durable else 'off'}"
         )
@@ -69,9 +76,7 @@ class PostgresServer:
 
     def execute(self, statement: str, *parameters: Any, url: str | None = None) -> Sequence[Any]:
         """Run one statement; its rows, if it has any."""
-        # On a thread: the test may be in the middle of its own event loop.
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, _execute(url or self.url(), statement, parameters)).result()
+        return execute(url or self.url(), statement, *parameters)
 
     def cpu_seconds(self) -> float:
         """CPU time that its processes have used so far, those included that have ended."""
@@ -87,6 +92,9 @@ class PostgresServer:
     def initialise(self) -> None:
         """Make the cluster: no password, and what a crash of the machine would lose does not matter."""
         self._run("initdb", "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C")
+        if self.open:
+            with (self.folder / "data" / "pg_hba.conf").open("a", encoding="utf-8") as rules:
+                rules.write("host all all 10.0.0.0/8 trust\n")
 
     def _control(self, *arguments: str) -> None:
         self._run("pg_ctl", "-t", f"{SECONDS:.0f}", *arguments)
@@ -106,6 +114,13 @@ class PostgresServer:
                 **_as_owner(),
             )
         assert done.returncode == 0, (self.folder / "output").read_text()[-2000:]
+
+
+def execute(url: str, statement: str, *parameters: Any) -> Sequence[Any]:
+    """Run one statement in a database; its rows, if it has any."""
+    # On a thread: the test may be in the middle of its own event loop.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _execute(url, statement, parameters)).result()
 
 
 async def _execute(url: str, statement: str, parameters: Sequence[Any]) -> Sequence[Any]:
@@ -146,22 +161,25 @@ def _works(place: Path) -> bool:
 
 
 @contextlib.contextmanager
-def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+def postgres_server(
+    *, durable: bool = False, open: bool = False, within: Path | None = None
+) -> Iterator[PostgresServer]:
     """A new server that runs; skips the test where none is installed.
 
     `durable`: what it commits survives a crash of the machine, as in service; it is slower by that.
+    `open`: other hosts may connect. `within`: a folder that its owner can reach, for its files.
     """
     programs = find_programs()
     if programs is None or importlib.util.find_spec("asyncpg") is None:
         require_or_skip("no PostgreSQL server is installed", "run `make setup`, or install PostgreSQL")
     # Sockets need short paths.
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=within or Path("/tmp")))  # noqa: S108  as above
     if os.geteuid() == 0:
         shutil.chown(folder, OWNER, "nogroup")
-    server = PostgresServer(folder, programs, free_port(), durable)
-    server.initialise()
-    server.start()
+    server = PostgresServer(folder, programs, free_port(), durable, open)
     try:
+        server.initialise()
+        server.start()
         yield server
     finally:
         with contextlib.suppress(AssertionError):  # a test may have stopped it

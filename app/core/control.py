@@ -55,13 +55,15 @@ def answered(state: RunState, event: Answer) -> None:
         case e.LoopChecked():
             _loop_checked(state, step, control, done=event.done)
         case e.WaitStarted():
-            _wait(state, step, control, c.WaitTimer(path=step.path), event.due_at)
+            control.instant = event.instant
+            timer = c.WaitTimer(path=step.path, instant=event.instant)
+            _wait(state, step, control, timer, event.due_at)
         case e.ApprovalRequested():
             control.approval = event.approval_id
             due_at = None if step.node.timeout is None else event.at + step.node.timeout
             on_timeout = _policy(step, Approval).on_timeout
-            timer = c.ApprovalTimer(path=step.path, action=None if on_timeout == "fail" else on_timeout)
-            _wait(state, step, control, timer, due_at)
+            silence = c.ApprovalTimer(path=step.path, action=None if on_timeout == "fail" else on_timeout)
+            _wait(state, step, control, silence, due_at)
         case e.ChildStarted():
             _child_started(state, step, control, event.run_id)
         case e.EvaluationFailed():

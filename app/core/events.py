@@ -204,11 +204,13 @@ class LoopChecked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitStarted:
-    """A `wait` began; it is over at `due_at`."""
+    """A `wait` began; it is over at `due_at`. `instant`: that is what the clock is to say, however it is set;
+    otherwise it is so many seconds from here."""
 
     path: str
     due_at: float
     at: float
+    instant: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +339,14 @@ class RunWoken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockMoved:
+    """Somebody set the machine's clock, by so many seconds: what is due after a time is due as much later."""
+
+    by: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
     """Somebody asked for the run to end."""
 
@@ -418,6 +428,7 @@ Event = (
     | RunResumed
     | RunParked
     | RunWoken
+    | ClockMoved
     | CancelRequested
     | RunTimeoutReached
     | RunCompleted

@@ -14,6 +14,7 @@ What does not belong here: templates, outputs, clocks, tasks, storage.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, assert_never
 
 from app.core import attempts, control
@@ -30,7 +31,7 @@ from app.core.readiness import (
     start_timer,
     take_back_starts,
 )
-from app.core.state import ENDED, RunPhase, RunState, Stage, StepStatus
+from app.core.state import ENDED, RunPhase, RunState, Stage, StepState, StepStatus
 from app.core.stopping import stop_scope
 from app.core.transitions import check
 
@@ -235,6 +236,28 @@ def _timed_out(state: RunState, event: e.RunTimeoutReached) -> None:
     _end_early(state, "timed_out")
 
 
+def _clock_moved(state: RunState, event: e.ClockMoved) -> None:
+    """Timers that run already go by elapsed time; those that are started from here on are due later."""
+    for key, due_at in state.timers.items():
+        step = state.steps.get(key[1])
+        control = None if step is None else step.control
+        if key[0] == "timer" and control is not None and control.instant:
+            continue
+        state.timers[key] = moved = due_at + event.by
+        if key[0] == "timer" and step is not None:
+            _due_later(step, event.by)
+        timer = state.agenda.get(key)
+        if isinstance(timer, c.StartTimer):
+            state.agenda[key] = replace(timer, due_at=moved)
+
+
+def _due_later(step: StepState, by: float) -> None:
+    if step.retry_at is not None:
+        step.retry_at += by
+    if step.control is not None and step.control.due_at is not None:
+        step.control.due_at += by
+
+
 def _noticed(state: RunState, event: e.NoticeEmitted) -> None:
     """Nothing changes."""
 
@@ -276,6 +299,7 @@ FOLDS: Final[Mapping[type[e.Event], Callable[[RunState, Any], None]]] = {
     e.RunResumed: _rested,
     e.RunParked: _rested,
     e.RunWoken: _rested,
+    e.ClockMoved: _clock_moved,
     e.CancelRequested: _cancelled,
     e.RunTimeoutReached: _timed_out,
     e.RunCompleted: _run_ended,

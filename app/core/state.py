@@ -120,6 +120,8 @@ class ControlState:
     """The id of the approval."""
     due_at: float | None = None
     """When the wait is over or the answer is due."""
+    instant: bool = False
+    """That is a time of the calendar, which stands when the clock is set."""
 
 
 @dataclass(slots=True, eq=False)

@@ -46,6 +46,10 @@ class ApprovalBook:
                 row = self._pending.pop(path)
                 answered = replace(row, status="answered", action=action, answered_by=by, answered_at=at)
                 self._changed[path] = answered
+            case e.ClockMoved():
+                for path, row in self._pending.items():
+                    moved = replace(row, expires_at=_due_at(path, state))
+                    self._pending[path] = self._changed[path] = moved
             case e.ApprovalExpired(path=path) if path in self._pending:
                 self._changed[path] = replace(self._pending.pop(path), status="expired")
             case _:
@@ -65,7 +69,6 @@ class ApprovalBook:
     def _row(
         self, path: str, approval_id: str, asked: Mapping[str, Any], at: float, state: RunState
     ) -> ApprovalRow:
-        timeout = state.steps[path].node.timeout
         return ApprovalRow(
             id=approval_id,
             tenant=self._run.tenant,
@@ -75,8 +78,13 @@ class ApprovalBook:
             message=asked.get("message", ""),
             form=asked.get("form"),
             created_at=at,
-            expires_at=None if timeout is None else at + timeout,
+            expires_at=_due_at(path, state),
         )
+
+
+def _due_at(path: str, state: RunState) -> float | None:
+    control = state.steps[path].control
+    return None if control is None else control.due_at
 
 
 _OVER = ENDED | {StepStatus.FAILING}

@@ -15,6 +15,7 @@ from typing import Any, assert_never
 from app.core import commands as c
 from app.core import events as e
 from app.engines.facts import Fact
+from app.engines.timekeeping import Timekeeper
 from app.ports.clock import Clock
 
 Post = Callable[[Fact], None]
@@ -26,12 +27,14 @@ class Hands:
     def __init__(
         self,
         clock: Clock,
+        time: Timekeeper,
         *,
         post: Post,
         defective: Callable[[BaseException], None],
         rested: Callable[[], None],
     ) -> None:
         self._clock = clock
+        self._time = time
         self._post = post
         self._defective = defective
         self._rested = rested
@@ -114,14 +117,33 @@ class Hands:
         key = _timer_key(command.timer)
         if key in self._timers:
             self.stop_timer(key)
-        delay = min(max(0.0, command.due_at - self._clock.now()), MAX_DELAY)
-        self._timers[key] = asyncio.get_running_loop().call_later(delay, self._fired, key, command)
+        due = asyncio.get_running_loop().time() + command.due_at - self._time.now()
+        self._await(key, command, due)
+
+    def _await(self, key: str, command: c.StartTimer, due: float) -> None:
+        delay = min(max(0.0, self._left(command, due)), LOOK_SECONDS if _is_instant(command) else MAX_DELAY)
+        self._timers[key] = asyncio.get_running_loop().call_later(delay, self._fired, key, command, due)
+
+    def _left(self, command: c.StartTimer, due: float) -> float:
+        """Seconds until the clock says so, or until the loop's time `due` has come."""
+        if _is_instant(command):
+            return command.due_at - self._clock.now()
+        return due - asyncio.get_running_loop().time()
 
     def stop_timer(self, key: str) -> None:
         """Forget a timer; a path names that of its attempt, retry or wait."""
         handle = self._timers.pop(key, None)
         if handle is not None:
             handle.cancel()
+
+    def look_again(self, seconds: float) -> None:
+        """Have the run looked at after some time, though nothing may have happened until then."""
+        self.stop_timer(_LOOK)
+        self._timers[_LOOK] = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timers.pop(_LOOK, None)
+        self._rested()
 
     def release(self) -> None:
         """Forget all of them, and whom to tell of news: a runner that is not referred to from here is freed
@@ -131,13 +153,14 @@ class Hands:
         self._timers.clear()
         self._post = self._defective = self._rested = _nobody
 
-    def _fired(self, key: str, command: c.StartTimer) -> None:
+    def _fired(self, key: str, command: c.StartTimer, due: float) -> None:
         self._timers.pop(key, None)
-        if self._clock.now() < command.due_at - EARLY:
+        if self._left(command, due) > EARLY:
             # The delay was capped, or the machine's clock was set back: nothing fires early.
-            self.start_timer(command)
+            self._await(key, command, due)
             return
-        self._post(_fact(command.timer, max(self._clock.now(), command.due_at)))
+        now = self._clock.now()
+        self._post(_fact(command.timer, command.due_at if 0 < command.due_at - now <= EARLY else now))
 
 
 def _nobody(*_news: object) -> None:
@@ -145,9 +168,17 @@ def _nobody(*_news: object) -> None:
 
 
 MAX_DELAY = 3600.0
-"""Seconds after which a timer looks at the clock again."""
+"""Longest that a timer sleeps at a stretch, in seconds."""
+LOOK_SECONDS = 5.0
+"""The same for one that goes by the clock, which may be set meanwhile."""
+_LOOK = "look:"
+"""No step has this path."""
 EARLY = 0.05
 """Seconds by which the loop's clock and the machine's may differ."""
+
+
+def _is_instant(command: c.StartTimer) -> bool:
+    return isinstance(command.timer, c.WaitTimer) and command.timer.instant
 
 
 def _timer_key(timer: c.Timer) -> str:

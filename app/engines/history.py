@@ -16,6 +16,8 @@ from app.core.plan import Plan
 from app.core.scheduler import evolve
 from app.core.state import RunPhase, RunState, StepStatus, initial_state
 from app.engines.codec import decode
+from app.engines.timekeeping import BOOT
+from app.ports.models import counted
 from app.ports.runs import JournalRow, RunStatus
 
 _RUN_STATUSES: Mapping[RunPhase | None, RunStatus] = {
@@ -68,6 +70,8 @@ class StepHistory:
     """Where the outputs come from if no call was made for them: another run, or the cache."""
     charged: Mapping[str, Any] | None = None
     """What a called run used of this run's budget."""
+    within: str | None = None
+    """Of the run of an item that failed: the path of the step there."""
 
 
 @dataclass(slots=True)
@@ -89,6 +93,8 @@ class History:
     ended_at: float | None = None
     wake_at: float | None = None
     """When a parked run wants to be taken up again."""
+    clock_noted: Mapping[str, Any] | None = None
+    """What the clock was like when the times of the run were worked out; see `timekeeping`."""
     timeout: float | None = None
     """The run's own bound given at its submission, in seconds."""
     submitted: Mapping[str, Any] = field(default_factory=dict)
@@ -113,12 +119,18 @@ class History:
         called = self.submitted.get("caller")
         return None if called is None else (called["run_id"], called["path"])
 
-    def billed_tokens(self) -> tuple[int, int]:
-        """Tokens in and out that the completed steps were billed for."""
+    @property
+    def is_item(self) -> bool:
+        """Whether it is the run of an item of a distributed map."""
+        called = self.submitted.get("caller")
+        return called is not None and called.get("item", False)
+
+    def billed_tokens(self) -> tuple[int | None, int | None]:
+        """Tokens in and out that the completed steps were billed for; None where nobody counted them."""
         bills = [step.billing for step in self.steps.values() if step.billing]
         return (
-            sum(bill.get("input_tokens") or 0 for bill in bills),
-            sum(bill.get("output_tokens") or 0 for bill in bills),
+            counted(bill.get("input_tokens") for bill in bills),
+            counted(bill.get("output_tokens") for bill in bills),
         )
 
     def apply(self, event: e.Event, data: Mapping[str, Any] | None = None) -> None:
@@ -147,6 +159,12 @@ class History:
             self.cancel_reason = event.reason
         elif isinstance(event, e.RunParked):
             self.wake_at = event.wake_at
+            self.clock_noted = (data or {}).get(BOOT)
+        elif isinstance(event, e.RunWoken):
+            # From here on times are worked out by another reading, perhaps on another machine.
+            self.clock_noted = None
+        elif isinstance(event, e.ClockMoved):
+            self.clock_noted = (data or {}).get(BOOT)
         elif isinstance(event, e.RunPaused):
             self.pause_detail = (data or {}).get("detail")
         elif isinstance(event, e.RunResumed) and data is not None and "budget" in data:
@@ -179,6 +197,7 @@ class History:
                 step.attempts[-1].reserved = data[RESERVED]
         elif isinstance(event, e.ChildEnded):
             step.charged = None if data is None else data.get("charged")
+            step.within = None if data is None else data.get("within")
         elif kind in ENTERS and step.started_at is None:
             step.started_at = event.at
             step.entered = data

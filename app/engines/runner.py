@@ -32,11 +32,11 @@ from app.core import events as e
 from app.core.scheduler import decide, in_flight, next_due, quiescent
 from app.core.state import RunPhase
 from app.core.transitions import InvalidTransition, accepts
-from app.dsl.compiled import Budget, CompiledWorkflow
-from app.engines.account import CONCERNS, PAUSE_REASON, Account, Accounting, account_of
+from app.dsl.compiled import CompiledWorkflow
+from app.engines.account import CONCERNS, Account, Accounting, account_of
 from app.engines.approvals import APPROVAL_EVENTS, ApprovalBook
-from app.engines.attempts import Attempts, Try, as_failure
-from app.engines.budget import budget_of
+from app.engines.attempts import Attempts, Try
+from app.engines.calls import Calls
 from app.engines.children import Children
 from app.engines.codec import encode
 from app.engines.decisions import Decisions, Question
@@ -49,8 +49,8 @@ from app.engines.patience import patiently
 from app.engines.reuse import EarlierRun, earlier_run
 from app.engines.rundata import RunData
 from app.engines.slots import Slots
+from app.engines.timekeeping import BOOT, Timekeeper
 from app.ports.clock import Clock
-from app.ports.errors import PermanentError
 from app.ports.runs import Journal, JournalRow, StatusChange
 
 log = structlog.get_logger(__name__)
@@ -108,7 +108,20 @@ class Runner:
         self._released = False
         self.ended = False
         """The run's terminal event is in the journal."""
-        self._hands = Hands(tools.clock, post=self.post, defective=self._defective, rested=self._wake_up)
+        self._time = Timekeeper(tools.clock, history.clock_noted)
+        self._hands = Hands(
+            tools.clock, self._time, post=self.post, defective=self._defective, rested=self._wake_up
+        )
+        self._calls = Calls(
+            run,
+            workflow,
+            history,
+            self._data,
+            children=tools.children,
+            clock=tools.clock,
+            hands=self._hands,
+            post=self.post,
+        )
         self._defect: BaseException | None = None
         """What a task raised that may raise nothing."""
         self._account = self._open_account() if history.seq else None
@@ -133,6 +146,7 @@ class Runner:
 
     def fold(self, facts: Sequence[Fact]) -> None:
         """Fold facts and what they decide, without starting or storing anything."""
+        self._heed_clock()
         for fact in facts:
             if self.history.state.finishing and isinstance(fact.event, e.RunTimeoutReached):
                 self._drop(fact)  # the last step has ended in time
@@ -142,6 +156,17 @@ class Runner:
             except InvalidTransition:  # it came too late
                 self._drop(fact)
         self._decide()
+
+    def _heed_clock(self) -> bool:
+        """Whether somebody set the clock: then this run's times are moved before anything else is."""
+        by = self._time.moved()
+        if not by:
+            return False
+        event = e.ClockMoved(by=by, at=self._tools.clock.now())
+        if not accepts(self.history.state, event):
+            return False
+        self._append(Fact(event=event, data={BOOT: self._time.note()}))
+        return True
 
     def take_batch(self) -> Batch:
         """What was folded and is not stored yet: for the creator of a run, who stores its first events."""
@@ -192,6 +217,8 @@ class Runner:
                     await self._news()
                 facts = list(self._inbox)
                 self._inbox.clear()
+                if facts and self.history.state.parked:
+                    facts.insert(0, Fact(event=e.RunWoken(at=self._tools.clock.now())))
                 self.fold(facts)
         finally:
             await self.discard()
@@ -216,17 +243,22 @@ class Runner:
             return not self._inbox  # it waits for its turn in the queue, not here
         if state.parked:
             if not self._inbox:
-                return True
+                return not self._calls.looks_at_rest() and self._hands.idle
             self._append(Fact(event=e.RunWoken(at=self._tools.clock.now())))
         elif not self._inbox and self._hands.idle and not self._held and quiescent(state):
+            if self._heed_clock():
+                return False
             now, due_at = self._tools.clock.now(), next_due(state)
-            if due_at is None or due_at - now >= PARK_SECONDS:
-                self._append(Fact(event=e.RunParked(wake_at=due_at, at=now)))
+            rests = due_at is None or due_at - now >= PARK_SECONDS
+            if rests and not self._calls.keeps_awake():
+                parked = e.RunParked(wake_at=due_at, at=now)
+                self._append(Fact(event=parked, data={BOOT: self._time.note()}))
         return False
 
     def release(self) -> None:
         """Let go of the run: timers, slots and whoever waits for an answer."""
         self._hands.release()
+        self._calls.release()
         self._account = None
         self._released = True
         while self._inbox:
@@ -313,7 +345,11 @@ class Runner:
             self._account = self._open_account()
         elif isinstance(event, e.RunResumed) and self._account is None:
             self._account = self._open_account()
+        elif isinstance(event, e.ClockMoved):
+            self._approvals.observe(event, data, self.history.state)
         if path is not None:
+            if self._calls.has_items:
+                self._calls.observe(event)
             if kind in _VOIDS_TIMER:
                 self._hands.stop_timer(path)
             if kind in APPROVAL_EVENTS:
@@ -375,9 +411,12 @@ class Runner:
                 case c.CancelAttempt():
                     self._hands.cancel(command)
                 case c.LaunchChild():
-                    self._hands.launch(command.path, self._launch(command))
+                    launching = self._calls.launch(
+                        command, earlier=self._earlier_run(), account=self._account
+                    )
+                    self._hands.launch(command.path, launching)
                 case c.CancelChild():
-                    self._hands.spawn(self._cancel_child(command))
+                    self._hands.spawn(self._calls.cancel(command, account=self._account))
                 case (
                     c.EvaluateCondition()
                     | c.EnterStep()
@@ -389,6 +428,7 @@ class Runner:
                     self._hands.spawn(self._decide_later(command))
                 case _:
                     assert_never(command)
+        self._calls.pass_pause_on()
 
     def _start(self, command: c.StartAttempt) -> None:
         if self.history.state.running.get(command.path) == command.attempt:
@@ -405,7 +445,7 @@ class Runner:
             earlier=self._earlier_run(),
             account=self._account,
         )
-        with self._tools.observer.attempt(self.run, this) as emit:
+        with self._tools.observer.attempt(self.run, this, self.history) as emit:
             facts = await self._tools.attempts.execute(self.run, this, self._data.names_of(path), emit)
         for fact in facts:
             self.post(fact)
@@ -417,43 +457,6 @@ class Runner:
 
     async def _decide_later(self, question: Question) -> None:
         self.post(await self._tools.decisions.later(self.run, self._data, question))
-
-    async def _launch(self, command: c.LaunchChild) -> None:
-        path, run_id = command.path, command.run_id
-        call = self.history.steps[path].entered or {}
-        control = self.history.state.steps[path].control
-        waits = control is not None and control.child_open
-        earlier = self._earlier_run()
-        reuse = None if earlier is None else await earlier.called(self._data.step(path).key, path)
-        try:
-            budget = await self._allot(path, call, run_id) if waits else None
-        except PermanentError as error:
-            now = self._tools.clock.now()
-            self.post(Fact(event=e.ChildEnded(path=path, failure=as_failure(error), at=now)))
-            return
-        fact = await self._tools.children.launch(
-            self.run, path, call, run_id, wait=waits, reuse=reuse, budget=budget
-        )
-        if fact is not None:
-            self.post(fact)
-
-    async def _allot(self, path: str, call: Mapping[str, Any], run_id: str) -> Budget | None:
-        """What a called run may use of this run's budget. Raises `PermanentError` if nothing is left."""
-        if self._account is None:
-            return None
-        known = await self._tools.children.budget_of(run_id)
-        return await self._account.allot(path, known, budget_of(call.get("budget")), self._pause)
-
-    def _pause(self, detail: str) -> None:
-        """Nothing is left of the budget: whoever may raise it decides how the run goes on."""
-        event = e.RunPaused(reason=PAUSE_REASON, at=self._tools.clock.now())
-        self.post(Fact(event=event, data={"detail": detail}))
-
-    async def _cancel_child(self, command: c.CancelChild) -> None:
-        if self._account is not None:
-            self._account.stop(command.path)
-        await self._hands.launched(command.path)
-        self.post(await self._tools.children.cancel(self.run, command.path, command.run_id))
 
 
 _ENDS_STEP = BRINGS_OUTPUTS | {e.StepFailed, e.StepSkipped, e.AttemptCancelled}

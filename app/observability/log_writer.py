@@ -7,7 +7,6 @@ written once there is room again: a log may have a gap, but it says so. Nothing 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -42,6 +41,7 @@ class LogWriter:
         self._dropped = 0
         self._closing = False
         self._changed = threading.Condition()
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -60,6 +60,7 @@ class LogWriter:
         with self._changed:
             self._closing = True
             self._changed.notify()
+        self._ending.set()
         self._thread.join(timeout)
 
     def _run(self) -> None:
@@ -71,8 +72,7 @@ class LogWriter:
                 # A broken or closed stream: there is nobody left to tell.
                 with self._changed:
                     self._dropped += len(batch)
-            if not self._closing:
-                time.sleep(LINGER_SECONDS)
+            self._ending.wait(LINGER_SECONDS)
 
     def _take(self) -> list[str]:
         """Wait for lines; none means that it is over."""

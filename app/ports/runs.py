@@ -235,6 +235,10 @@ class RunStore(Protocol):
         """The earliest `wake_at`, short of infinity, of a run that `due` would name at that time."""
         ...
 
+    async def wake_parked(self) -> int:
+        """Set `wake_at` to 0 for every run that has one that `next_wake` could name; returns how many."""
+        ...
+
     async def wake_callers(self) -> int:
         """Set `wake_at` to 0 for every run that has a child that ended, where `StatusChange.wakes` would;
         returns how many.

@@ -129,6 +129,14 @@ class MemoryRuns:
         self._data.require_open()
         return min((at for _, at in self._wakeable() if at != math.inf), default=None)
 
+    async def wake_parked(self) -> int:
+        self._data.require_open()
+        timed = [run_id for run_id, at in self._wakeable() if at != math.inf]
+        for run_id in timed:
+            self._data.set_wake_at(run_id, 0.0)
+        await asyncio.sleep(0)
+        return len(timed)
+
     async def wake_callers(self) -> int:
         self._data.require_open()
         runs = self._data.runs.values()

@@ -63,11 +63,11 @@ def full_by_limit(service: ServiceProcess, data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def small_file_system(folder: Path) -> Iterator[Path]:
+def small_file_system(folder: Path, *, size: int = MOUNT_BYTES, mode: str = "0700") -> Iterator[Path]:
     """A mounted tmpfs, or the reason why there is none."""
     point = folder / "volume"
     point.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={MOUNT_BYTES},mode=0700", "tmpfs", str(point)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode={mode}", "tmpfs", str(point)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small file system needs root; the limit on file sizes is tested anyway")
     try:

@@ -29,6 +29,10 @@ class ParkedRuns:
         row = await self._readers.row(self._sql["next_wake"], {})
         return None if row is None or row[0] == math.inf else row[0]
 
+    async def wake_parked(self) -> int:
+        text, parameters = self._sql["wake_parked"], {"never": math.inf}
+        return await self._writer.run(lambda connection: connection.execute(text, parameters).rowcount)
+
     async def wake_callers(self) -> int:
         return await self._writer.run(
             lambda connection: connection.execute(self._sql["wake_callers"]).rowcount

@@ -190,7 +190,6 @@ NAMED: Final[dict[str, ClauseElement]] = {
     **WEBHOOKS,
     "schema_version_get": select(schema_version.c.version),
     "schema_version_set": insert(schema_version).values(version=bindparam("version")),
-    "schema_version_raise": update(schema_version).values(version=bindparam("version")),
     "probe_create": insert(write_probe).values(
         id=literal_column("1"), filler=func.zeroblob(literal_column("1"))
     ),

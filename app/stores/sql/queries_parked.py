@@ -45,6 +45,7 @@ PARKED: Final[dict[str, ClauseElement]] = {
     .order_by(runs.c.wake_at, runs.c.id)
     .limit(bindparam("limit")),
     "next_wake": select(func.min(runs.c.wake_at)).where(wakeable),
+    "wake_parked": update(runs).where(wakeable, runs.c.wake_at < bindparam("never")).values(wake_at=_AT_ONCE),
     "wake_callers": update(runs)
     .where(unfinished, _parked, _ended_child.correlate(runs).exists())
     .values(wake_at=_AT_ONCE),

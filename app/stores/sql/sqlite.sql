@@ -509,9 +509,6 @@ FROM schema_version;
 -- name: schema_version_set
 INSERT INTO schema_version (version) VALUES (:version);
 
--- name: schema_version_raise
-UPDATE schema_version SET version=:version;
-
 -- name: probe_create
 INSERT INTO write_probe (id, filler) VALUES (1, zeroblob(1)) RETURNING id;
 
@@ -528,6 +525,9 @@ WHERE runs.wake_at <= :now AND runs.wake_at IS NOT NULL AND runs.status IN ('wai
 SELECT min(runs.wake_at) AS min_1
 FROM runs
 WHERE runs.wake_at IS NOT NULL AND runs.status IN ('waiting', 'paused', 'cancelling');
+
+-- name: wake_parked
+UPDATE runs SET wake_at=0.0 WHERE runs.wake_at IS NOT NULL AND runs.status IN ('waiting', 'paused', 'cancelling') AND runs.wake_at < :never;
 
 -- name: wake_callers
 UPDATE runs SET wake_at=0.0 WHERE runs.status IN ('pending', 'running', 'waiting', 'paused', 'cancelling') AND (runs.status = 'waiting' OR runs.status = 'cancelling' AND runs.wake_at IS NOT NULL) AND (EXISTS (SELECT 1
