@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from app.dsl.catalog import Catalog
 from app.engines.called_runs import CalledRuns
 from app.engines.embedded import EngineLimits
+from app.engines.live import LiveEvents
 from app.engines.runner import RunnerTools
 from app.engines.temporal.engine import TemporalEngine
 from app.engines.temporal.queues import TaskQueues
@@ -32,8 +33,8 @@ def temporal_client(settings: TemporalSettings, *, lazy: bool) -> TemporalClient
         from app.engines.temporal.client import (  # noqa: PLC0415  an optional, heavy package
             TemporalClient,
             TemporalConfig,
-            TlsFiles,
         )
+        from app.engines.temporal.tls import TlsFiles  # noqa: PLC0415  as above
     except ModuleNotFoundError as error:
         raise ValueError(EXTRA) from error
     tls = TlsFiles(
@@ -61,6 +62,7 @@ def temporal_engine(
     catalog: Catalog,
     tools: RunnerTools,
     called: CalledRuns,
+    live: LiveEvents,
     lock: ExecutorLock | None,
     limits: EngineLimits,
 ) -> TemporalEngine:
@@ -73,6 +75,7 @@ def temporal_engine(
         catalog=catalog,
         tools=tools,
         called=called,
+        live=live,
         lock=lock,
         placer=client,
         queues=queues,

@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from app.bootstrap import Service
 from app.configuration import redactor
@@ -45,16 +46,28 @@ class SignalFreeServer(uvicorn.Server):
         yield
 
 
-def listen(settings: ServerSettings) -> socket.socket:
-    """The listening socket. Raises `OSError` naming the address."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def listen(host: str, port: int, *, options: str = "--host or --port") -> socket.socket:
+    """The listening socket. Raises `OSError` naming the address, and the `options` that choose it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(
-            f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another --host or --port"
-        ) from error
+        raise OSError(f"cannot listen on {host}:{port} ({reason}); choose another {options}") from error
+
+
+def http_server(app: FastAPI) -> SignalFreeServer:
+    """What serves an application on a socket of ours."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+    )
+    return SignalFreeServer(config)
 
 
 def url_of(listener: socket.socket) -> str:
@@ -73,7 +86,8 @@ async def run_service(settings: Settings, service: Service) -> None:
         trace_ids=service.tracer.ids,
     )
     try:
-        await serve(service, settings.server, listen(settings.server))
+        listener = listen(settings.server.host, settings.server.port)
+        await serve(service, settings.server, listener)
     finally:
         await asyncio.to_thread(writer.close)
 
@@ -90,16 +104,7 @@ async def serve(
     The listener is closed then, however it went. Raises `StoreError`, or `CallError` for the vector store,
     if the service cannot start.
     """
-    config = uvicorn.Config(
-        service.app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        lifespan="off",
-        timeout_graceful_shutdown=CLOSE_SECONDS,
-    )
-    server = SignalFreeServer(config)
+    server = http_server(service.app)
     try:
         await service.start()
         tune_garbage_collection()

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, model_validator
 
+from app.settings_fields import HostPort
 from app.settings_providers import Group
 
 
 class TemporalSettings(Group):
     """The Temporal cluster that places runs on workers (engine: temporal)."""
 
-    address: str = Field("127.0.0.1:7233", description="Host and port of the cluster's frontend.")
+    address: HostPort = Field("127.0.0.1:7233", description="Host and port of the cluster's frontend.")
     namespace: str = Field("default", description="Namespace of the runs.")
     task_queue: str = Field(
         "llm-orchestrator", description="Queue of runs without one of their own, and of workers."
@@ -33,9 +34,17 @@ class TemporalSettings(Group):
     tls_key: Path | None = Field(None, description="PEM file of its private key.")
     tls_server_name: str | None = Field(None, description="Name on the server's certificate.")
     api_key: SecretStr | None = Field(None, description="API key of Temporal Cloud.")
-    metrics_address: str | None = Field(
+    metrics_address: HostPort | None = Field(
         None,
         description="host:port where a worker serves the SDK's own metrics for Prometheus; none: nowhere.",
+    )
+    health_host: str = Field("127.0.0.1", description="Address where a worker answers probes.")
+    health_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port where a worker serves /healthz, /readyz and /metrics; 0 takes a free one; none: "
+        "it listens on nothing.",
     )
     deployment: str | None = Field(
         None, description="Name of the versioned worker deployment; none: workers are not versioned."

@@ -63,7 +63,30 @@ def create_api(
 
     Without `callers` only this machine may call, and only under loopback's names.
     """
-    app = FastAPI(
+    app = _bare(version, lifespan, callers or Callers(), max_body_bytes)
+    app.state.services = services
+    app.state.principal = principal or local_operator()
+    app.state.stream_limits = streams or StreamLimits()
+    for router in _routers():
+        # flat, not included: matching an included router costs twice as much on every request
+        app.router.routes.extend(router.routes)
+    app.get(OPENAPI_PATH, include_in_schema=False)(_openapi)
+    install_handlers(app)
+    return app
+
+
+def create_probes(services: ApiServices, *, callers: Callers) -> FastAPI:
+    """Probes and metrics alone, for a process that serves nobody else."""
+    app = _bare(VERSION, None, callers, MAX_BODY_BYTES)
+    app.state.services = services
+    app.router.routes.extend(health_router().routes)
+    install_handlers(app)
+    return app
+
+
+def _bare(version: str, lifespan: Lifespan | None, callers: Callers, max_body_bytes: int) -> FastAPI:
+    """What every application has: no route, and what stands around all of them."""
+    return FastAPI(
         version=version,
         lifespan=lifespan,
         openapi_url=None,
@@ -75,19 +98,10 @@ def create_api(
         middleware=[
             Middleware(Identified),
             Middleware(Guarded),
-            Middleware(Admitted, callers=callers or Callers()),
+            Middleware(Admitted, callers=callers),
             Middleware(Bounded, max_body_bytes=max_body_bytes),
         ],
     )
-    app.state.services = services
-    app.state.principal = principal or local_operator()
-    app.state.stream_limits = streams or StreamLimits()
-    for router in _routers():
-        # flat, not included: matching an included router costs twice as much on every request
-        app.router.routes.extend(router.routes)
-    app.get(OPENAPI_PATH, include_in_schema=False)(_openapi)
-    install_handlers(app)
-    return app
 
 
 def _routers() -> Iterable[APIRouter]:

@@ -1,16 +1,17 @@
-"""What must hold for this process to get traffic: store, executor, queue, memory.
+"""What must hold for this process to get traffic: store, executor, queue, memory; of a worker: Temporal.
 
-Another check is one more function and one more line in `readiness_checks`.
+Another check is one more function and one more line in `readiness_checks` or `worker_checks`.
 """
 
 from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.api.services import NotReady, ReadinessCheck
 from app.engines.engine import Engine
+from app.engines.temporal.outbox import NotPlaced
 from app.ports.errors import StoreUnavailable
 from app.ports.runs import Store
 
@@ -22,13 +23,6 @@ def readiness_checks(
     store: Store, engine: Engine, *, max_memory_bytes: int | None
 ) -> Sequence[ReadinessCheck]:
     """The checks of a service; `max_memory_bytes` None leaves memory to the platform."""
-
-    async def takes_writes() -> str | None:
-        try:
-            await store.check()
-        except StoreUnavailable as error:
-            raise NotReady(str(error)) from error
-        return None
 
     async def has_a_role() -> str | None:
         role = engine.stats().role
@@ -43,18 +37,51 @@ def readiness_checks(
             raise NotReady(f"the queue is full: {detail}")
         return detail
 
+    return (
+        _store_check(store),
+        ReadinessCheck(name="executor", check=has_a_role),
+        ReadinessCheck(name="queue", check=has_room),
+        _memory_check(max_memory_bytes),
+    )
+
+
+def worker_checks(
+    store: Store, polled: Callable[[], Awaitable[str]], *, max_memory_bytes: int | None
+) -> Sequence[ReadinessCheck]:
+    """The checks of a worker. `polled` says what it is asked for runs, or raises `NotPlaced`."""
+
+    async def asks_for_runs() -> str | None:
+        try:
+            return await polled()
+        except NotPlaced as error:
+            raise NotReady(str(error)) from error
+
+    return (
+        _store_check(store),
+        ReadinessCheck(name="temporal", check=asks_for_runs),
+        _memory_check(max_memory_bytes),
+    )
+
+
+def _store_check(store: Store) -> ReadinessCheck:
+    async def takes_writes() -> str | None:
+        try:
+            await store.check()
+        except StoreUnavailable as error:
+            raise NotReady(str(error)) from error
+        return None
+
+    return ReadinessCheck(name="store", check=takes_writes)
+
+
+def _memory_check(max_memory_bytes: int | None) -> ReadinessCheck:
     async def has_memory() -> str | None:
         used = resident_bytes()
         if max_memory_bytes is not None and used > max_memory_bytes:
             raise NotReady(f"{used >> 20} MiB are in use, more than the {max_memory_bytes >> 20} MiB allowed")
         return f"{used >> 20} MiB"
 
-    return (
-        ReadinessCheck(name="store", check=takes_writes),
-        ReadinessCheck(name="executor", check=has_a_role),
-        ReadinessCheck(name="queue", check=has_room),
-        ReadinessCheck(name="memory", check=has_memory),
-    )
+    return ReadinessCheck(name="memory", check=has_memory)
 
 
 def resident_bytes() -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import adapters, vectors
+from tests.bench import adapters, vectors, workers
 from tests.bench.life import large_map, parked
 from tests.bench.processes import (
     QUESTION,
@@ -38,7 +38,8 @@ from tests.simulator.process import start_simulator
 
 console = Console(width=150)
 MANY = 1000
-ON_REQUEST = {"vectors"}
+PARTS = ("compare", "thousand", "idle", "observability", "map", "parked", "adapters", "temporal", "vectors")
+ON_REQUEST = {"vectors", "temporal"}
 """What takes long, and says nothing of the service: measured only when it is named."""
 
 
@@ -184,10 +185,11 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-TABLES: dict[str, Callable[[list[dict[str, Any]]], Table]] = {
+TABLES: dict[str, Callable[[Any], Table]] = {
     "compare": comparison,
     "adapters": adapters.table,
     "vectors": vectors.table,
+    "temporal": workers.table,
 }
 """Parts that are shown as tables, at the end."""
 
@@ -202,8 +204,9 @@ def main() -> None:
     parser.add_argument("--interleave", type=int, default=5)
     parser.add_argument(
         "--only",
-        choices=["compare", "thousand", "idle", "observability", "map", "parked", "adapters", "vectors"],
+        choices=[*PARTS],
     )
+    parser.add_argument("--runs", type=int, default=600, help="temporal: of each measurement")
     parser.add_argument("--stores", nargs="+", default=list(vectors.STORES), help="of vectors")
     parser.add_argument("--counts", nargs="+", type=int, default=list(vectors.COUNTS), help="of vectors")
     parser.add_argument(
@@ -228,6 +231,7 @@ def main() -> None:
             "map": lambda: large_map(simulator.url, Path(folder)),
             "parked": lambda: parked(simulator.url, Path(folder)),
             "adapters": lambda: adapters.adapters(simulator.url, args.seconds),
+            "temporal": lambda: workers.workers(simulator, Path(folder) / "temporal", args.runs),
             "vectors": lambda: vectors.vectors(args.stores, args.counts, args.dimensions, args.searches),
         }
         for part, measure in parts.items():

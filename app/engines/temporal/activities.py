@@ -30,6 +30,7 @@ from app.engines.runner import Runner, RunnerTools
 from app.engines.temporal.contract import EXECUTE, Rest, Turn
 from app.engines.temporal.controls import Controls
 from app.engines.temporal.pulse import Pulse
+from app.engines.timekeeping import Timekeeper
 from app.ports.errors import Fenced, StoreError
 from app.ports.runs import Store
 
@@ -43,6 +44,9 @@ EARLY_SECONDS: Final = 0.5
 """A timer of Temporal's that is early by less wakes the run: the rest is waited for in memory."""
 UNREADABLE_SECONDS: Final = 60.0
 STORE_SECONDS: Final = 1.0
+OTHER_STORE_SECONDS: Final = 5.0
+FORGOTTEN: Final = timedelta(days=1)
+"""After that long without a worker that knows it, a run was deleted while Temporal still had it."""
 FLUSH_SECONDS: Final = 5.0
 
 Ended = Callable[[StoredRun], None]
@@ -106,7 +110,9 @@ class RunActivities:
             log.info("run.let_go", run_id=turn.run_id)
             raise _again("another worker has the run", "HandedOver", 0.0)
         stored = await self._loader.load(turn.run_id)
-        if stored is None or stored.history.state.terminal:
+        if stored is None:
+            return self._not_here(turn.run_id)
+        if stored.history.state.terminal:
             return Rest(ended=True)
         asked = await self._controls.facts(turn.run_id)
         rest = self._rest(stored.history)
@@ -133,6 +139,17 @@ class RunActivities:
             self._ended(StoredRun(workflow=stored.workflow, history=runner.history))
             return Rest(ended=True)
         return self._rest(runner.history)
+
+    def _not_here(self, run_id: str) -> Rest:
+        """A run is stored before it is placed; so this is another store's, unless it was deleted long ago."""
+        if activity.info().current_attempt_scheduled_time - activity.info().scheduled_time >= FORGOTTEN:
+            return Rest(ended=True)
+        told = (
+            f"run {run_id!r} is not in this worker's store: give the API and its workers the same store.url, "
+            "or data_dir, and each installation a temporal.task_queue of its own"
+        )
+        log.error("run.not_in_store", run_id=run_id, error=told)
+        raise _again(told, "OtherStore", OTHER_STORE_SECONDS)
 
     async def _replace(self, run_id: str) -> None:
         """Let go of a run that this very worker still has in hand: Temporal gave it up for lost."""
@@ -172,7 +189,9 @@ class RunActivities:
     def _rest(self, history: History) -> Rest:
         if history.wake_at is None:
             return Rest(ended=False)
-        return Rest(ended=False, seconds=max(0.0, history.wake_at - self._tools.clock.now()))
+        clock = self._tools.clock
+        wake_at = history.wake_at + Timekeeper(clock, history.clock_noted).moved()
+        return Rest(ended=False, seconds=max(0.0, wake_at - clock.now()))
 
     async def _stopped(self, run_id: str, error: Exception) -> Rest:
         """A runner stopped although its run has not ended; one that does so every time is ended as failed."""
@@ -219,8 +238,9 @@ async def _beating() -> AsyncIterator[None]:
 
     async def beat() -> None:
         while timeout is not None:
-            activity.heartbeat()
+            # First the pause: Temporal counts from the start, and most runs have parked or ended by then.
             await asyncio.sleep(timeout.total_seconds() / BEATS)
+            activity.heartbeat()
 
     beating = asyncio.create_task(beat(), name="heartbeat")
     try:

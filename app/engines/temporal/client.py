@@ -9,38 +9,35 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
-from temporalio.client import AsyncActivityCancelledError, Client, TLSConfig
+from temporalio.client import AsyncActivityCancelledError, Client, KeepAliveConfig
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.engines.temporal.contract import WAKE, WORKFLOW, Placement
 from app.engines.temporal.outbox import NotPlaced
+from app.engines.temporal.tls import TlsFiles, tls_fault
 from app.ports.errors import PermanentError
 
 CALL_SECONDS: Final = 5.0
 """Longest that Temporal may take to answer."""
 CHECK_SECONDS: Final = 3.0
+PING_SECONDS: Final = 15.0
+"""Between two questions whether Temporal is still there; it breaks off with who asks every ten seconds."""
+PONG_SECONDS: Final = 5.0
+"""A connection on which no answer comes for that long is given up."""
+LOCKED_OUT: Final = ("code: Unauthenticated", "code: PermissionDenied")
+"""How the SDK words it where it is not let in while it connects; there is no code to go by."""
 TASK_SECONDS: Final = 5.0
 """After that long a workflow task is given to another worker."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """Paths of PEM files; a client certificate comes with its key."""
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +48,7 @@ class TemporalConfig:
     namespace: str
     heartbeat_seconds: float
     tls: TlsFiles | None = None
-    """None: no TLS, unless there is an API key."""
+    """None: no TLS."""
     api_key: str | None = None
     metrics_address: str | None = None
     """`host:port` on which the SDK's own metrics are served for Prometheus."""
@@ -67,6 +64,7 @@ class TemporalClient:
         self.heartbeat_seconds = config.heartbeat_seconds
         self._config = config
         self._client: Client | None = None
+        self._runtime: Runtime | None = None
         self._connecting = asyncio.Lock()
 
     async def connection(self) -> Client:
@@ -82,22 +80,35 @@ class TemporalClient:
 
     async def _connect(self) -> Client:
         config = self._config
-        runtime = None
-        if config.metrics_address is not None:
-            exposed = PrometheusConfig(bind_address=config.metrics_address)
-            runtime = Runtime(telemetry=TelemetryConfig(metrics=exposed))
+        if config.metrics_address is not None and self._runtime is None:
+            self._runtime = _exposing(config.metrics_address)
         return await Client.connect(
             config.address,
             namespace=config.namespace,
             api_key=config.api_key,
-            tls=False if config.tls is None and config.api_key is None else _tls(config.tls),
+            tls=False if config.tls is None else config.tls.config(),
             identity=self.identity,
             lazy=self._lazy,
-            runtime=runtime,
+            runtime=self._runtime,
+            keep_alive_config=KeepAliveConfig(
+                interval_millis=round(1000 * PING_SECONDS), timeout_millis=round(1000 * PONG_SECONDS)
+            ),
         )
 
     async def check(self) -> None:
-        """Raise `PermanentError` if there is no such namespace, `NotPlaced` if nobody answers."""
+        """Raise `PermanentError` if these settings can never work, `NotPlaced` if nobody answers."""
+        try:
+            await self._find_namespace()
+        except NotPlaced as error:
+            config = self._config
+            if any(word in str(error) for word in LOCKED_OUT):
+                raise self._locked_out() from error
+            fault = await asyncio.to_thread(tls_fault, config.address, config.tls)
+            if fault is not None:
+                raise PermanentError("permission", fault) from error
+            raise
+
+    async def _find_namespace(self) -> None:
         client = await self.connection()
         asked = DescribeNamespaceRequest(namespace=self._config.namespace)
         try:
@@ -111,14 +122,17 @@ class TemporalClient:
                     "create it, or set temporal.namespace to one that exists",
                 ) from error
             if error.status in {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}:
-                raise PermanentError(
-                    "permission",
-                    f"Temporal at {self._config.address!r} lets nobody in with these credentials: check "
-                    "temporal.api_key, or temporal.tls_certificate and temporal.tls_key",
-                ) from error
+                raise self._locked_out() from error
             raise NotPlaced(_reason(error)) from error
         except (RuntimeError, TimeoutError) as error:
             raise NotPlaced(f"Temporal at {self._config.address!r} does not answer: {error}") from error
+
+    def _locked_out(self) -> PermanentError:
+        return PermanentError(
+            "permission",
+            f"Temporal at {self._config.address!r} lets nobody in with these credentials: check "
+            "temporal.api_key, or temporal.tls_certificate and temporal.tls_key",
+        )
 
     async def owns(self, task_token: bytes) -> bool:
         """Whether the activity with this token is still the one that Temporal waits for."""
@@ -131,13 +145,14 @@ class TemporalClient:
             return error.status is not RPCStatusCode.NOT_FOUND
         return True
 
-    async def workers(self, queue: str) -> int:
-        """How many workers asked this queue for runs in the last minutes. Raises `NotPlaced`."""
+    async def workers(self, queue: str) -> AbstractSet[str]:
+        """Identities of those that asked this queue for runs in the last minutes. Raises `NotPlaced`."""
         client = await self.connection()
         asked = DescribeTaskQueueRequest(
             namespace=self._config.namespace,
             task_queue=TaskQueue(name=queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            # One that is full asks for no further activity, and still for workflow tasks.
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         )
         try:
             async with asyncio.timeout(CHECK_SECONDS):
@@ -146,7 +161,20 @@ class TemporalClient:
             raise NotPlaced(_reason(error)) from error
         except (RuntimeError, TimeoutError) as error:
             raise NotPlaced(f"Temporal at {self._config.address!r} does not answer: {error}") from error
-        return len({poller.identity for poller in found.pollers})
+        return {poller.identity for poller in found.pollers}
+
+    async def placed(self, queue: str, *, limit: int) -> frozenset[str]:
+        """Ids of the newest runs on this queue that have not ended. Raises `NotPlaced`."""
+        client = await self.connection()
+        name = queue.replace("\\", "\\\\").replace("'", "\\'")
+        query = f"TaskQueue = '{name}' AND WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running'"
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                return frozenset([it.id async for it in client.list_workflows(query, limit=limit)])
+        except RPCError as error:
+            raise NotPlaced(_reason(error)) from error
+        except (RuntimeError, TimeoutError) as error:
+            raise NotPlaced(f"Temporal at {self._config.address!r} does not answer: {error}") from error
 
     async def place(self, run_id: str, *, queue: str, wake: bool) -> None:
         """Have a worker of this queue execute the run; harmless for one that is placed already.
@@ -176,22 +204,11 @@ def _reason(error: RPCError) -> str:
     return f"Temporal refuses ({error.status.name}): {error.message}"
 
 
-def _tls(files: TlsFiles | None) -> TLSConfig | bool:
-    if files is None:
-        return True
-    return TLSConfig(
-        server_root_ca_cert=_content(files.ca, "temporal.tls_ca"),
-        domain=files.server_name,
-        client_cert=_content(files.certificate, "temporal.tls_certificate"),
-        client_private_key=_content(files.key, "temporal.tls_key"),
-    )
-
-
-def _content(path: Path | None, setting: str) -> bytes | None:
-    if path is None:
-        return None
+def _exposing(address: str) -> Runtime:
+    exposed = PrometheusConfig(bind_address=address)
     try:
-        return path.read_bytes()
-    except OSError as error:
-        message = f"{setting} {path.name!r} cannot be read: {error.strerror}"
-        raise PermanentError("invalid_config", message) from error
+        return Runtime(telemetry=TelemetryConfig(metrics=exposed))
+    except ValueError as error:
+        raise PermanentError(
+            "invalid_config", f"temporal.metrics_address {address!r} cannot be used: {error}"
+        ) from error

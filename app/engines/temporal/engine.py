@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -26,13 +26,16 @@ from app.engines.called_runs import CalledRuns
 from app.engines.embedded import EngineLimits
 from app.engines.engine import CancelReceipt, EngineStats, Listener, Submission
 from app.engines.fleet import Fleet
+from app.engines.following import following
 from app.engines.history import History
 from app.engines.intake import Intake
+from app.engines.live import LiveEvents
 from app.engines.recovery import RunLoader, StoredRun
 from app.engines.runner import Runner, RunnerTools
 from app.engines.succession import Succession
 from app.engines.temporal.asking import Asking
-from app.engines.temporal.following import Endings, JournalListener
+from app.engines.temporal.belonging import require_own_runs
+from app.engines.temporal.following import Endings
 from app.engines.temporal.outbox import NotPlaced, Outbox, Placer
 from app.engines.temporal.queues import TaskQueues
 from app.engines.temporal.sweep import Sweep
@@ -43,6 +46,8 @@ from app.ports.runs import RunRow, Store
 
 log = structlog.get_logger(__name__)
 
+ITEM_LOOK_SECONDS: Final = 0.2
+"""How often a run asks for the ends of its items, which other workers have; one read for all of them."""
 HAND_IN_SECONDS: Final = 2.0
 """How long a stop waits for runs that Temporal is being told of; the store has them in any case."""
 
@@ -70,6 +75,7 @@ class TemporalEngine:
         catalog: Catalog,
         tools: RunnerTools,
         called: CalledRuns,
+        live: LiveEvents,
         lock: ExecutorLock | None,
         placer: Placer,
         queues: TaskQueues,
@@ -79,13 +85,14 @@ class TemporalEngine:
         self._store = store
         self._catalog = catalog
         self._tools = tools
+        self._live = live
         self._lock = lock
         self._placer = placer
         self._queues = queues
         self._limits = limits
         self.loader = RunLoader(store, catalog)
         self.outbox = Outbox(placer)
-        self._endings = Endings(store.runs, self.loader)
+        self._endings = Endings(store.runs, self.loader, live)
         self._sweep = Sweep(
             store=store, loader=self.loader, outbox=self.outbox, queues=queues, clock=tools.clock
         )
@@ -101,13 +108,20 @@ class TemporalEngine:
         self._succession = Succession(store.runs, self._fleet, self._asking.cancel)
         self._uptake = self._new_uptake()
         self._intake = self._new_intake()
-        called.connect(
-            submit=self._submit_called, cancel=partial(self._asking.cancel, reason="its caller ended")
-        )
+        self._connect(called)
         self.heard: Callable[[], None] = _nobody
         """Called when something may be in the inbox."""
         self._work = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
+
+    def _connect(self, called: CalledRuns) -> None:
+        called.connect(
+            submit=self._submit_called,
+            cancel=partial(self._asking.cancel, reason="its caller ended"),
+            pause=self._asking.pause,
+            resume=self._asking.resume,
+            look_seconds=ITEM_LOOK_SECONDS,
+        )
 
     def _new_uptake(self) -> Uptake:
         """Counts what waits, for admission; it takes nothing up."""
@@ -140,11 +154,19 @@ class TemporalEngine:
     async def start(self) -> None:
         """Begin to place runs. Raises `PermanentError` if Temporal will never take any as configured."""
         try:
-            await self._placer.check()
+            await self.check()
         except NotPlaced as error:
             log.warning("temporal.away", error=str(error))
         self.outbox.start()
         self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
+
+    async def check(self) -> None:
+        """Raise `PermanentError` if Temporal and this store do not fit, `NotPlaced` if it is away."""
+        await self._placer.check()
+        try:
+            await require_own_runs(self._queues.all, self._placer, self._store.runs)
+        except NotPlaced as error:  # what is refused one by one otherwise need not keep a process down
+            log.warning("temporal.runs_not_listed", error=str(error))
 
     async def drain(self, grace_seconds: float) -> None:
         """Take nothing new; runs go on where they are."""
@@ -239,10 +261,23 @@ class TemporalEngine:
         """A run ended in this process: whoever called it looks at it."""
         if stored.identity.concurrency_key is not None:
             self._work.set()
-        if (caller := stored.history.caller) is not None:
-            identity = stored.identity
-            queue = self._queues.of(identity.tenant, identity.labels)
-            self.outbox.offer(caller[0], queue=queue, wake=True)
+        if (caller := stored.history.caller) is None:
+            return
+        if stored.history.is_item:
+            self._fleet.spawn(self._wake_resting(caller[0], stored))
+        else:
+            self._wake_caller(caller[0], stored)
+
+    async def _wake_resting(self, caller: str, stored: StoredRun) -> None:
+        """A run that is awake asks for its items' ends: a signal for each would only fill its history."""
+        with contextlib.suppress(StoreError):
+            if (await self._store.runs.statuses([caller])).get(caller) == "running":
+                return
+        self._wake_caller(caller, stored)
+
+    def _wake_caller(self, caller: str, stored: StoredRun) -> None:
+        queue = self._queues.of(stored.identity.tenant, stored.identity.labels)
+        self.outbox.offer(caller, queue=queue, wake=True)
 
     def gave_up(self, stored: StoredRun) -> None:
         """A run was ended because nobody could drive it: what it called ends with it."""
@@ -281,10 +316,9 @@ class TemporalEngine:
 
     # --- news -----------------------------------------------------------------------------------------
 
-    @contextmanager
-    def listen(self, run_id: str) -> Iterator[Listener]:
-        """Hear of a run's new events, through the journal."""
-        yield JournalListener(self._store.journal, run_id)
+    def listen(self, run_id: str) -> AbstractContextManager[Listener]:
+        """Hear of a run's new events."""
+        return following(self._live, self._store.journal, run_id, here=_never)
 
     async def wait(self, run_id: str) -> History:
         """The ended run, once it has ended."""
@@ -293,6 +327,11 @@ class TemporalEngine:
 
 def _nothing_runs_here(_runner: Runner) -> None:
     """Of a fleet without runners."""
+
+
+def _never() -> bool:
+    """No API process executes runs."""
+    return False
 
 
 def _nobody() -> None:

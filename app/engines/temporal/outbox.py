@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 import structlog
 
+from app.engines.temporal.belonging import Placed
+
 log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 32
@@ -28,7 +30,7 @@ class NotPlaced(Exception):
     """Temporal did not take the run: it is away, or refuses."""
 
 
-class Placer(Protocol):
+class Placer(Placed, Protocol):
     """Who places runs on workers."""
 
     async def check(self) -> None:

@@ -15,6 +15,11 @@ class TaskQueues:
     by_label: Mapping[str, str] = field(default_factory=dict)
     """`name=value` of a label → queue."""
 
+    @property
+    def all(self) -> frozenset[str]:
+        """Every queue that a run may go to."""
+        return frozenset({self.common, *self.by_tenant.values(), *self.by_label.values()})
+
     def of(self, tenant: str, labels: Mapping[str, str]) -> str:
         """The queue of a run."""
         if (queue := self.by_tenant.get(tenant)) is not None:

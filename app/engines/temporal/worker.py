@@ -29,6 +29,7 @@ from app.engines.temporal.engine import TemporalEngine
 from app.engines.temporal.outbox import NotPlaced
 from app.engines.temporal.pulse import Pulse
 from app.engines.temporal.workflow import RunWorkflow
+from app.ports.errors import StoreError
 from app.ports.runs import Store
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,10 @@ class RunWorker:
         config: WorkerConfig,
     ) -> None:
         self._client = client
+        self._check = engine.check
         self._config = config
+        self._away = "Temporal was not asked yet"
+        """Why nothing is asked for."""
         self._controls = Controls(store.inbox, store.journal)
         engine.heard = self._controls.look
         self._pulse = Pulse(PULSES * client.heartbeat_seconds)
@@ -105,15 +109,29 @@ class RunWorker:
             await self._controls.stop()
             await self._pulse.stop()
 
+    async def polled(self) -> str:
+        """Which queue Temporal hears this worker ask for runs. Raises `NotPlaced` where it does not."""
+        if self._away:
+            raise NotPlaced(self._away)
+        queue = self._config.task_queue
+        if self._client.identity not in await self._client.workers(queue):
+            raise NotPlaced(f"Temporal does not hear this worker ask for runs of task queue {queue!r}")
+        return f"asks for runs of task queue {queue!r}"
+
     async def _connected(self, stop: asyncio.Event) -> Worker | None:
         """A worker, as soon as Temporal answers; None if this process is told to stop before."""
         pause = FIRST_PAUSE
         while not stop.is_set():
             try:
-                await self._client.check()
-                return await self._worker()
-            except NotPlaced as error:
-                log.warning("temporal.away", error=str(error))
+                await self._check()
+                worker = await self._worker()
+            except (NotPlaced, StoreError) as error:
+                self._away = str(error)
+                away = "temporal.away" if isinstance(error, NotPlaced) else "store.away"
+                log.warning(away, error=self._away)
+            else:
+                self._away = ""
+                return worker
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await stop.wait()

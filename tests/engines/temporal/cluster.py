@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,10 @@ from tests.service_process import ROOT, ServiceProcess
 from tests.simulator.process import Simulator
 from tests.temporal_server import TemporalServer
 
+WORK: Final = ("-m", "app.cli", "worker")
 READY: Final = "worker.ready"
-READY_SECONDS: Final = 30.0
+READY_SECONDS: Final = 90.0
+"""Several processes start together, on a machine that does much else."""
 HEARTBEAT_SECONDS: Final = 2.0
 
 
@@ -41,13 +43,13 @@ class WorkerProcess:
         """Everything it wrote."""
         return self.log_path.read_text(errors="replace")
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until it takes runs."""
-        self.wait_for(READY)
+        self.wait_for(READY, seconds=seconds)
 
-    def wait_for(self, *events: str) -> None:
+    def wait_for(self, *events: str, seconds: float = READY_SECONDS) -> None:
         """Wait until it logs one of these events."""
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + seconds
         while not any(event in self.log() for event in events):
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise AssertionError(f"the worker says none of {events!r}:\n{self.log()[-4000:]}")
@@ -102,10 +104,15 @@ class Cluster:
 
     def api(self, **extra: str) -> ServiceProcess:
         """A ready API process."""
+        service = self.beginning(**extra)
+        service.wait_ready()
+        return service
+
+    def beginning(self, **extra: str) -> ServiceProcess:
+        """An API process that was started, whatever comes of it."""
         service = ServiceProcess(self.data_dir, environment=self.environment(extra))
         service.start()
         self.stack.callback(service.kill)
-        service.wait_ready()
         return service
 
     def client(self, **extra: str) -> Client:
@@ -114,15 +121,23 @@ class Cluster:
 
     def worker(self, **extra: str) -> WorkerProcess:
         """A worker that takes runs."""
+        worker = self.starting(**extra)
+        worker.wait_ready()
+        return worker
+
+    def starting(
+        self, data_dir: Path | None = None, /, *, program: Sequence[str] = WORK, **extra: str
+    ) -> WorkerProcess:
+        """A worker that was started, whatever comes of it."""
         self._workers += 1
         name = f"worker-{self._workers}"
         log_path = self.folder / f"{name}.log"
         # What is in PostgreSQL needs no common folder.
-        data_dir = self.folder / name if "ORCHESTRATOR_STORE__URL" in self.shared else self.data_dir
-        command = [sys.executable, "-m", "app.cli", "worker", "--data-dir", str(data_dir)]
+        usual = self.folder / name if "ORCHESTRATOR_STORE__URL" in self.shared else self.data_dir
+        data_dir = data_dir or usual
+        command = [sys.executable, *program, "--data-dir", str(data_dir)]
         with log_path.open("ab") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=self.environment(extra), stdout=log, stderr=log)
         worker = WorkerProcess(name, log_path, process)
         self.stack.callback(worker.kill)
-        worker.wait_ready()
         return worker

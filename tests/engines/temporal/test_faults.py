@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.program import call
 from tests.engines.temporal.cluster import HEARTBEAT_SECONDS, Cluster
 from tests.recovery.chain import outputs_of
 from tests.recovery.services import client_of
@@ -23,8 +24,6 @@ pytestmark = pytest.mark.temporal
 RUNS = 12
 SLOW_MS = 1500
 FAIL_OVER_SECONDS = HEARTBEAT_SECONDS + 2
-FREEZE_SECONDS = 2 * (HEARTBEAT_SECONDS + 1) + 2
-"""A frozen worker's open poll may be given its own run again, for one more heartbeat time-out."""
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_a_frozen_worker_loses_its_run_and_writes_nothing_when_it_thaws(cluster:
     frozen_at = time.monotonic()
     cluster.simulator.control(latency_ms=15_000)
     cluster.simulator.wait(calls=2, seconds=20)
-    assert time.monotonic() - frozen_at <= FREEZE_SECONDS
+    assert time.monotonic() - frozen_at <= FAIL_OVER_SECONDS
     # Now the answer to the frozen worker waits in its socket, while the other one asks again.
     cluster.simulator.wait(answered=1)
     cluster.simulator.control(latency_ms=0)
@@ -162,6 +161,52 @@ def test_runs_that_an_api_process_could_not_place_before_it_died_are_placed_by_a
     client = cluster.client()
     cluster.worker()
     assert client.ended(run_id)["outputs"] == outputs_of("orphan")
+
+
+def test_a_worker_refuses_runs_of_another_store_and_leaves_them_to_one_that_has_them(
+    cluster: Cluster,
+) -> None:
+    client = cluster.client()
+    stranger = cluster.starting(cluster.folder / "elsewhere")
+    stranger.wait_ready()
+    run_id = client.accepted("word")
+    stranger.wait_for("run.not_in_store")
+    assert f"run '{run_id}' is not in this worker's store: give the API and its workers" in stranger.log()
+    assert client.http.get(f"/v1/runs/{run_id}").json()["status"] == "pending"
+    # As Temporal tells it.
+    said = cluster.temporal.ask("workflow", "describe", "--workflow-id", run_id, "--output", "json")
+    assert "the same store.url, or data_dir" in said.stdout
+    cluster.worker()
+    assert client.ended(run_id)["outputs"] == outputs_of("word")
+    assert stored_runs(cluster.data_dir)[run_id].flaws() == []
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_start_on_another_store_than_the_queues_is_refused(command: str, cluster: Cluster) -> None:
+    client = cluster.client()
+    run_id = client.accepted("word")
+    until_listed(cluster, run_id)
+    elsewhere = cluster.folder / "elsewhere"
+    ended = call(
+        *(command, *(("--port", "0") if command == "serve" else ()), "--data-dir", elsewhere),
+        cwd=cluster.folder,
+        **{name: it for name, it in cluster.environment().items() if name.startswith("ORCHESTRATOR_")},
+    )
+    assert ended.code == 3, ended.err
+    told = ended.error_lines[-1]
+    assert f"task queue '{cluster.namespace}' holds runs of another store, such as '{run_id}'" in told
+    assert "set store.url or data_dir to theirs, or temporal.task_queue" in told
+    cluster.worker()
+    assert client.ended(run_id)["outputs"] == outputs_of("word")
+
+
+def until_listed(cluster: Cluster, run_id: str) -> None:
+    """Temporal lists a workflow a moment after it was started."""
+    deadline = time.monotonic() + 20
+    query = f"WorkflowId = '{run_id}'"
+    while run_id not in cluster.temporal.ask("workflow", "list", "--query", query, "--output", "json").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_process_refuses_a_namespace_that_there_is_not(cluster: Cluster) -> None:

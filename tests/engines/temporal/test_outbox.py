@@ -20,6 +20,11 @@ class Cluster:
         if self.away:
             raise NotPlaced("away")
 
+    async def placed(self, queue: str, *, limit: int) -> frozenset[str]:
+        if self.away:
+            raise NotPlaced("away")
+        return frozenset()
+
     async def place(self, run_id: str, *, queue: str, wake: bool) -> None:
         await asyncio.sleep(0)
         if self.away:
