@@ -172,6 +172,7 @@ class Attempts:
             tenant=run.tenant,
             labels=run.labels,
             max_tokens=None if this.account is None else this.account.max_tokens,
+            max_output_bytes=self._limits.max_output_bytes,
             embedding_model=made_by,
         )
 

@@ -83,27 +83,30 @@ class BulkIntake:
             keyed.append(replace(submission, run=replace(submission.run, concurrency_key=value)))
             await pace.keep()
         if rule.on_limit == "reject":
-            for run, count in self._last_of_keys(keyed, rule):
-                under_way = self._concurrency.active(key_of(run))
-                raise LimitReached(
-                    f"at most {rule.limit} runs of workflow {run.workflow!r} with the concurrency key "
-                    f"{run.concurrency_key!r} may be under way; {under_way} are, so {count} more are "
-                    "too many",
-                    retry_after=LIMIT_RETRY_SECONDS,
-                )
+            await self._refuse_too_many(keyed, rule)
         return keyed
 
-    def _last_of_keys(
-        self, submissions: Sequence[Submission], rule: ConcurrencyRule
-    ) -> Sequence[tuple[RunRow, int]]:
-        """Of every key that has not room for all of them: the last run, and how many there are."""
+    async def _refuse_too_many(self, submissions: Sequence[Submission], rule: ConcurrencyRule) -> None:
+        for run, count in self._last_of_keys(submissions):
+            key = key_of(run)
+            under_way = self._concurrency.active(key)
+            if under_way + count > rule.limit:
+                others = f"{under_way} are, so {count} more are too many"
+            elif await self._concurrency.spoken_for(key, limit=rule.limit, count=count):
+                others = f"with those that are about to begin, {count} more are too many"
+            else:
+                continue
+            raise LimitReached(
+                f"at most {rule.limit} runs of workflow {run.workflow!r} with the concurrency key "
+                f"{run.concurrency_key!r} may be under way; {others}",
+                retry_after=LIMIT_RETRY_SECONDS,
+            )
+
+    def _last_of_keys(self, submissions: Sequence[Submission]) -> Sequence[tuple[RunRow, int]]:
+        """Of every key the last run, and how many there are."""
         counts = Counter(key_of(one.run) for one in submissions)
         last = {key_of(one.run): one.run for one in submissions}
-        return [
-            (run, counts[key])
-            for key, run in last.items()
-            if self._concurrency.active(key) + counts[key] > rule.limit
-        ]
+        return [(run, counts[key]) for key, run in last.items()]
 
     async def store(
         self,
@@ -138,8 +141,9 @@ class BulkIntake:
         if not accepted.done():
             accepted.set_result(None)
         if rule is not None and rule.on_limit == "cancel_oldest":
-            for run, _ in self._last_of_keys(submissions, rule):
-                self._displace(run, rule)
+            for run, count in self._last_of_keys(submissions):
+                if self._concurrency.active(key_of(run)) + count > rule.limit:
+                    self._displace(run, rule)
         return True
 
     async def _create(self, submissions: Sequence[Submission], traceparent: str | None) -> None:

@@ -81,6 +81,16 @@ class ConcurrencyBook:
         """Whether no run of this key may begin now."""
         return key is not None and rule is not None and self.active(key) >= rule.limit
 
+    async def spoken_for(self, key: Key | None, *, limit: int, count: int = 1) -> bool:
+        """Whether `count` more runs are too many beside those of this key that have not ended, begun or not.
+
+        For a process that does not execute: what it accepts begins elsewhere, a moment later. One that
+        executes answers no, because it takes a place with every run that it accepts.
+        """
+        if self.kept or key is None:
+            return False
+        return count > limit or bool(await self._runs.overtaken(*key, keep=limit - count, limit=1))
+
     def active(self, key: Key | None) -> int:
         """How many runs of this key are under way."""
         return 0 if key is None else len(self._active.get(key, ()))

@@ -23,7 +23,8 @@ from app.core import events as e
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import ConcurrencyRule
 from app.engines.budget import open_children
-from app.engines.called_runs import CalledRuns, end_of
+from app.engines.call_ends import end_of
+from app.engines.called_runs import CalledRuns
 from app.engines.concurrency import key_of
 from app.engines.control import RunControl
 from app.engines.engine import (
@@ -33,6 +34,7 @@ from app.engines.engine import (
     Submission,
 )
 from app.engines.fleet import Fleet
+from app.engines.following import following
 from app.engines.history import History
 from app.engines.identity import RunIdentity
 from app.engines.intake import Intake
@@ -110,6 +112,8 @@ class EmbeddedEngine:
         called.connect(
             submit=self._intake.submit_called,
             cancel=partial(self._control.cancel, reason="its caller ended"),
+            pause=self._control.pause,
+            resume=self._control.resume,
         )
         self._work = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -296,7 +300,7 @@ class EmbeddedEngine:
 
     def listen(self, run_id: str) -> AbstractContextManager[Listener]:
         """Hear of a run's new events."""
-        return self._live.listen(run_id)
+        return following(self._live, self._store.journal, run_id, here=lambda: self._lock.held)
 
     async def wait(self, run_id: str) -> History:
         """The ended run, once it has ended."""
@@ -308,12 +312,24 @@ class EmbeddedEngine:
 
     async def _looked_for(self, run_id: str, ended: asyncio.Future[History | None]) -> History | None:
         """Look at the store until the run has ended, here or elsewhere; None if this process let go of it."""
-        seen = 0
-        while not ended.done():
-            rows = () if run_id in self._fleet else await self._store.journal.read(run_id, after=seen)
-            if rows:
-                seen = rows[-1].seq
-                if rows[-1].type in TERMINAL_TYPES and (stored := await self._loader.load(run_id)):
-                    return stored.history
-            await asyncio.wait({ended}, timeout=self._limits.poll_seconds)
+        seen, news = 0, asyncio.Event()
+        with self._live.awaiting(run_id, news.set):
+            while not ended.done():
+                news.clear()
+                rows = () if run_id in self._fleet else await self._store.journal.read(run_id, after=seen)
+                if rows:
+                    seen = rows[-1].seq
+                    if rows[-1].type in TERMINAL_TYPES and (stored := await self._loader.load(run_id)):
+                        return stored.history
+                await self._either(ended, news)
         return await ended
+
+    async def _either(self, ended: asyncio.Future[History | None], news: asyncio.Event) -> None:
+        """Wait for one of them, until it is time for another look."""
+        told = asyncio.ensure_future(news.wait())
+        either: set[asyncio.Future[Any]] = {ended, told}
+        try:
+            seconds = self._limits.poll_seconds
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()

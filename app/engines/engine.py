@@ -28,6 +28,8 @@ class Submission:
     """How many runs call each other down to this one."""
     caller: tuple[str, str] | None = None
     """The run and the path of the `workflow` step that calls it."""
+    item: bool = False
+    """That step is an item of a distributed map."""
     awaited_by: tuple[str, ...] = ()
     """Runs that cannot end before this one has: its caller if that waits, that one's caller, and so on."""
     reuse: str | None = None
@@ -48,9 +50,9 @@ class CancelReceipt:
     """Attempts that were in flight and are being aborted."""
     unknown_effects: Sequence[str] = ()
     """Those among them that must not repeat: whether they took effect is not known."""
-    input_tokens: int = 0
-    """Tokens that completed steps of the run were billed for."""
-    output_tokens: int = 0
+    input_tokens: int | None = 0
+    """Tokens that completed steps of the run were billed for; None where nobody counted them."""
+    output_tokens: int | None = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class Delta:
     attempt: int
     text: str
     at: float
+    after: int
+    """Its place: the `seq` of the run's last event when it came, stored already or about to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,13 @@ class Listener(Protocol):
 
     def deltas(self) -> Sequence[Delta]:
         """Take the deltas that came since the last call; the oldest are dropped past a bound."""
+        ...
+
+    def horizon(self) -> int | None:
+        """Events past this one are to wait: deltas from before them may be on their way. None: no event is.
+
+        `wait` sees to it that none waits for long.
+        """
         ...
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import structlog
@@ -93,21 +93,23 @@ class Intake:
         )
         self._stores = True
         """The last run that came could be stored, so the next one may begin meanwhile."""
+        self._turn = asyncio.Lock()
 
     async def submit(self, submission: Submission) -> None:
         """Accept a run. Raises `Overloaded`, `Draining`, `StoreError`."""
         self._require_open()
         workflow = self._catalog.by_definition(submission.definition)
         rule = workflow.concurrency
-        if rule is not None:
-            submission = await self._limited(submission, rule)
-        starts = self._can_start() and not self._is_full(submission.run, rule)
-        if not starts and self._backlog.size >= self._max_pending:
-            raise Overloaded(
-                f"{self._backlog.size} runs are waiting already; try again later",
-                retry_after=self._retry_after(),
-            )
-        await self._take_in(submission, workflow, starts=starts)
+        async with self._in_turn(rule):
+            if rule is not None:
+                submission = await self._limited(submission, rule)
+            starts = self._can_start() and not self._is_full(submission.run, rule)
+            if not starts and self._backlog.size >= self._max_pending:
+                raise Overloaded(
+                    f"{self._backlog.size} runs are waiting already; try again later",
+                    retry_after=self._retry_after(),
+                )
+            await self._take_in(submission, workflow, starts=starts)
 
     async def submit_called(self, submission: Submission) -> None:
         """Accept a run that another one calls: it was admitted with its caller, so there is room for it.
@@ -116,10 +118,11 @@ class Intake:
         """
         workflow = self._catalog.by_definition(submission.definition)
         rule = workflow.concurrency
-        if rule is not None:
-            submission = await self._limited(submission, rule)
-        starts = self._can_start() and not self._is_full(submission.run, rule)
-        await self._take_in(submission, workflow, starts=starts)
+        async with self._in_turn(rule):
+            if rule is not None:
+                submission = await self._limited(submission, rule)
+            starts = self._can_start() and not self._is_full(submission.run, rule)
+            await self._take_in(submission, workflow, starts=starts)
 
     async def submit_many(self, submissions: Sequence[Submission]) -> None:
         """Accept runs of one definition into the queue, all or none."""
@@ -142,13 +145,22 @@ class Intake:
 
     # --- places ---------------------------------------------------------------------------------------
 
+    def _in_turn(self, rule: ConcurrencyRule | None) -> AbstractAsyncContextManager[object]:
+        """Where the store has to say whether there is room, one comes after another: a burst must not slip
+        past the answer."""
+        asks = rule is not None and rule.on_limit == "reject" and not self._concurrency.kept
+        return self._turn if asks else nullcontext()
+
     async def _limited(self, submission: Submission, rule: ConcurrencyRule) -> Submission:
         """The submission with its concurrency key. Raises `LimitReached` where the rule says so."""
         key = await self._tools.decisions.concurrency_key(rule, submission.inputs)
         run = replace(submission.run, concurrency_key=key)
         if not self._concurrency.kept:
             await self._concurrency.look()
-        if self._is_full(run, rule):
+        full = self._is_full(run, rule)
+        if not full and rule.on_limit == "reject":
+            full = await self._concurrency.spoken_for(key_of(run), limit=rule.limit)
+        if full:
             call = call_of(run, rule, submission.awaited_by)
             refusal = None if call is None else standstill(self._concurrency, run, rule, call)
             if refusal is not None:

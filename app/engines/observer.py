@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Token
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -91,14 +92,14 @@ class RunObserver:
 
     def _step_ended(self, workflow: CompiledWorkflow, history: History, path: str, at: float) -> None:
         started = history.steps[path].started_at
-        seconds = at - started if started is not None else None
+        seconds = max(0.0, at - started) if started is not None else None  # the clock may have been set
         step = history.state.steps[path]
         if step.status in ENDED:
             self._recorder.step_finished(workflow.steps[step.node.key].type, step.status.value, seconds)
 
     def _run_ended(self, run: RunIdentity, history: History) -> None:
         started = history.started_at if history.started_at is not None else history.submitted_at
-        seconds = (history.ended_at or started) - started
+        seconds = max(0.0, (history.ended_at or started) - started)  # as above
         self._recorder.run_finished(run.workflow, history.status, seconds)
         log.info(
             "run.finished",
@@ -133,13 +134,18 @@ class RunObserver:
 
     def durable(self, run: RunIdentity, history: History) -> None:
         """Everything folded so far is stored: listeners may read it."""
-        self._live.publish(run.run_id, history.seq)
+        self._live.publish(run.run_id, history.seq, ended=history.state.terminal)
 
-    def attempt(self, run: RunIdentity, this: Try) -> AbstractContextManager[Emit]:
+    def attempt(self, run: RunIdentity, this: Try, history: History) -> AbstractContextManager[Emit]:
         """Surround one try; gives the function that passes streamed text on."""
         span = self._tracer.step(this.path, this.step.type, this.attempt)
         where = (run.run_id, this.path, this.attempt)
-        return _Attempt(self._recorder, span, self._live, self._clock, where)
+        return _Attempt(self._recorder, span, where, partial(self._said, where, history))
+
+    def _said(self, where: tuple[str, str, int], history: History, text: str) -> None:
+        run_id, path, attempt = where
+        delta = Delta(path=path, attempt=attempt, text=text, at=self._clock.now(), after=history.seq)
+        self._live.publish_delta(run_id, delta)
 
     @contextmanager
     def driving(self, run: RunIdentity, parent: str | None) -> Iterator[None]:
@@ -183,21 +189,19 @@ def _failure(event: FailureEvent, history: History) -> e.Failure:
 class _Attempt:
     """One try. A class, because a generator as context manager costs three times as much."""
 
-    __slots__ = ("_bound", "_clock", "_live", "_recorder", "_span", "_where")
+    __slots__ = ("_bound", "_emit", "_recorder", "_span", "_where")
 
     def __init__(
         self,
         recorder: Recorder,
         span: AbstractContextManager[object],
-        live: LiveEvents,
-        clock: Clock,
         where: tuple[str, str, int],
+        emit: Emit,
     ) -> None:
         self._recorder = recorder
         self._span = span
-        self._live = live
-        self._clock = clock
         self._where = where
+        self._emit = emit
         self._bound: Mapping[str, Token[Any]] = {}
 
     def __enter__(self) -> Emit:
@@ -215,8 +219,3 @@ class _Attempt:
         finally:
             self._recorder.steps_in_flight(-1)
             reset_contextvars(**self._bound)
-
-    def _emit(self, text: str) -> None:
-        run_id, path, attempt = self._where
-        delta = Delta(path=path, attempt=attempt, text=text, at=self._clock.now())
-        self._live.publish_delta(run_id, delta)

@@ -7,6 +7,7 @@ run that this version cannot read is left alone, counted out of the queue, and s
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
@@ -23,6 +24,7 @@ from app.engines.fleet import Fleet
 from app.engines.recovery import RunLoader, StoredRun, UnreadableRun
 from app.engines.runner import Runner, RunnerTools
 from app.engines.standstill import call_of, standstill
+from app.engines.timekeeping import Timekeeper
 from app.ports.errors import Fenced
 from app.ports.runs import RunRow, Store
 
@@ -70,6 +72,8 @@ class Uptake:
         self._gave_up = gave_up
         self._displace = displace
         self.concurrency = ConcurrencyBook(store.runs)
+        self._time = Timekeeper(tools.clock)
+        self._clock_set_back = False
         self._recovered = False
         self._lost = 0
         self._unreadable: set[str] = set()
@@ -87,6 +91,7 @@ class Uptake:
             await self._adopt(frozenset(self._fleet.orphans))
         if self.untold:
             await self._tell_callers()
+        await self._heed_clock()
         await self._wake_due()
         await self._refill()
 
@@ -110,6 +115,7 @@ class Uptake:
             await self.concurrency.keep()
         rows = await self._store.runs.unfinished(limit=MAX_RECOVERED, statuses=RECOVERABLE)
         taken = [await self._take(row, parked=False) for row in rows]
+        await self._note_clock()
         self._recovered = True
         write = log.warning if self._lost else log.info
         write("engine.recovered", runs=sum(taken), lost_attempts=self._lost)
@@ -122,6 +128,22 @@ class Uptake:
         except BaseException:
             self.untold = True
             raise
+
+    async def _heed_clock(self) -> None:
+        """Look at every parked run once where the clock was set back: it would be late by as much."""
+        if self._time.moved() < 0:
+            self._clock_set_back = True
+        if self._clock_set_back:
+            woken = await self._store.runs.wake_parked()
+            self._clock_set_back = False
+            log.warning("engine.clock_set_back", parked=woken)
+
+    async def _note_clock(self) -> None:
+        """The clock may have been set while nobody executed: one parked run tells."""
+        for row in await self._store.runs.due(math.inf, limit=1):
+            stored = await self._read(row)
+            if stored is not None:
+                self._time = Timekeeper(self._tools.clock, stored.history.clock_noted)
 
     async def _wake_due(self) -> None:
         """Take up parked runs whose time has come, as far as there are places."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -17,6 +18,9 @@ from app.ports.errors import StoreError
 from app.ports.runs import Store
 
 log = structlog.get_logger(__name__)
+
+FIRST_SECONDS: Final = 5.0
+"""Until the first pass: a process that never gets old forgets what it should, too."""
 
 
 class Retention:
@@ -46,9 +50,10 @@ class Retention:
 
     async def run(self) -> None:
         """Pass after pass, until it is cancelled."""
+        await asyncio.sleep(min(FIRST_SECONDS, self._every))
         while True:
-            await asyncio.sleep(self._every)
             await self.sweep()
+            await asyncio.sleep(self._every)
 
     async def sweep(self) -> None:
         """One pass: delete all that has had its time. Never raises `StoreError`."""

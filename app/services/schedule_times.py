@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache, lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -92,10 +92,24 @@ class Timing:
 
     def _next_cron(self, at: float) -> float | None:
         # A cron time that comes twice belongs to the first: the second may be asked about.
-        for found in CronSim(self.cron or "", datetime.fromtimestamp(at, self.zone)):
+        for found in _Cron(self.cron or "", datetime.fromtimestamp(at, self.zone)):
             if (seconds := found.timestamp()) > at:
                 return seconds
         return None
+
+
+class _Cron(CronSim):
+    """Goes to the beginning of the next hour that matches also where clocks are set by half an hour."""
+
+    def advance_hour(self) -> bool:
+        """True if `dt` was moved. Hours are passed in whole ones, which may end in the middle of the last."""
+        moved = super().advance_hour()
+        if moved and self.dt.minute:
+            since = timedelta(minutes=self.dt.minute)
+            begins = (self.dt.astimezone(UTC) - since).astimezone(self.dt.tzinfo)
+            if begins.hour == self.dt.hour:
+                self.dt = begins
+        return moved
 
 
 def timing_of(spec: ScheduleSpec, *, anchor: float) -> Timing:

@@ -79,6 +79,8 @@ class WebhookDispatcher:
         self._poll_seconds = poll_seconds
         self._in_hand: dict[Key, str] = {}
         """Deliveries that are being sent or recorded, with their targets."""
+        self._let_go_of: set[Key] = set()
+        """Since the last look began: it may have found them due although they are settled by now."""
         self._active: Counter[str] = Counter()
         self._failures: dict[str, int] = {}
         """Of each target, since its last success."""
@@ -155,6 +157,7 @@ class WebhookDispatcher:
         """Begin to send what is due, as far as there is room. Raises `StoreError` where it got stuck."""
         most, each = self._policy.concurrency, self._policy.concurrency_per_target
         while len(self._in_hand) < most:
+            self._let_go_of.clear()
             # What is in hand is due as well, so that as many more have to be asked for.
             due = await self._webhooks.due(
                 self._clock.now(), limit=2 * most, per_target=2 * each, exclude=self._full()
@@ -164,7 +167,9 @@ class WebhookDispatcher:
 
     def _take(self, due: DueDelivery) -> bool:
         key, target = (due.delivery.endpoint_id, due.delivery.id), due.delivery.target
-        if key in self._in_hand or len(self._in_hand) >= self._policy.concurrency or self._is_full(target):
+        if key in self._in_hand or key in self._let_go_of:
+            return False
+        if len(self._in_hand) >= self._policy.concurrency or self._is_full(target):
             return False
         self._in_hand[key] = target
         self._active[target] += 1
@@ -197,6 +202,7 @@ class WebhookDispatcher:
         return frozenset(full)
 
     def _let_go(self, key: Key) -> None:
+        self._let_go_of.add(key)
         target = self._in_hand.pop(key, None)
         if target is not None:
             self._active[target] -= 1

@@ -80,3 +80,27 @@ class Caller:
         run = self.get(run_id)
         assert run["status"] in ENDED
         return run
+
+    def post(self, path: str, body: object = None, *, expect: int, key: str | None = None) -> dict[str, Any]:
+        """POST JSON; the body of the answer, which has this status."""
+        headers = {} if key is None else {"idempotency-key": key}
+        answer = self.http.post(path, json={} if body is None else body, headers=headers)
+        assert answer.status_code == expect, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def begin(
+        self, workflow: str | Mapping[str, Any], inputs: Mapping[str, Any] | None = None, **more: Any
+    ) -> str:
+        """The id of a run that was accepted."""
+        answer = self.submit(workflow, inputs, **more)
+        assert answer.status_code == 202, answer.text
+        run_id: str = answer.json()["id"]
+        return run_id
+
+    def reached(self, run_id: str, kind: str, *, path: str | None = None) -> dict[str, Any]:
+        """The first event of this type, as soon as there is one."""
+        for event in self.events(run_id, types=kind):
+            if event["type"] == kind and path in {None, event["path"]}:
+                return event
+        raise AssertionError(f"run {run_id} ended without {kind} of {path}: {self.get(run_id)}")

@@ -11,6 +11,7 @@ import pytest
 
 from app.providers.local.models import LocalModels
 from tests.acceptance.client import Caller
+from tests.acceptance.documents import completed, statuses
 from tests.acceptance.web import Web, serving
 from tests.conftest import require_or_skip
 from tests.service_process import ROOT
@@ -57,16 +58,6 @@ def register(caller: Caller, name: str, **instead: str) -> str:
     assert response.status_code in {200, 201}, response.text
     workflow: str = response.json()["name"]
     return workflow
-
-
-def completed(run: dict[str, Any]) -> dict[str, Any]:
-    assert run["status"] == "completed", run["error"]
-    outputs: dict[str, Any] = run["outputs"]
-    return outputs
-
-
-def statuses(run: dict[str, Any]) -> dict[str, str]:
-    return {step["path"]: step["status"] for step in run["steps"]}
 
 
 def step_of(caller: Caller, run: dict[str, Any], path: str) -> dict[str, Any]:
@@ -179,6 +170,22 @@ def map_reduce(caller: Caller) -> None:
     assert outputs["parts"] == sum(path.endswith(".summarise") for path in statuses(run)) > 3
     assert outputs["summary"].startswith("1. Sentence 0 is here.")
     assert "2. " in outputs["summary"]
+
+
+def distributed_review(caller: Caller) -> None:
+    name = register(caller, "distributed_review.yaml")
+    run = caller.run(name, {"contracts": ["Paid monthly. Ends in May.", "", "Ends never."]})
+    assert completed(run) == {
+        "reviews": [
+            {"contract": 0, "remarks": ["Paid monthly", "Ends in May."]},
+            None,
+            {"contract": 2, "remarks": ["Ends never."]},
+        ],
+        "unchecked": [1],
+    }
+    item = caller.get(step_of(caller, run, "reviews[0].run")["outputs"]["run_id"])
+    assert (item["workflow"], item["parent_run_id"]) == (name, run["id"])
+    assert statuses(item)["checked[1].check"] == "completed"
 
 
 def self_correcting(caller: Caller) -> None:
@@ -296,6 +303,7 @@ COVERED: dict[str, Callable[[Caller], None] | None] = {
     "dialect/semantic_search.yaml": semantic_search,
     "ingest_map.yaml": ingest_map,
     "map_reduce.yaml": map_reduce,
+    "distributed_review.yaml": distributed_review,
     "self_correcting.yaml": self_correcting,
     "vote.yaml": vote,
     "coordinator.yaml": coordinator,

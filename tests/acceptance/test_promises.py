@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.acceptance.client import Caller
-from tests.service_process import ServiceProcess
+from tests.acceptance.installations import Installation
 from tests.simulator.process import Simulator
 
 
@@ -325,15 +325,15 @@ def test_a_workflow_with_active_runs_is_not_deleted(caller: Caller) -> None:
 
 
 def test_operators_see_health_metrics_and_the_openapi_document(
-    caller: Caller, service: ServiceProcess
+    caller: Caller, installation: Installation
 ) -> None:
     assert caller.http.get("/healthz").json()["status"] == "ok"
     ready = caller.http.get("/readyz").json()
     assert set(ready["checks"]) == {"store", "executor", "queue", "memory", "draining"}
     caller.run(asks("echo"), {"text": "a secret prompt 4711"})
-    metrics = caller.http.get("/metrics").text
+    metrics = installation.metrics()
     assert 'orchestrator_workflow_executions_total{status="completed",workflow_name="asks"}' in metrics
     document = caller.http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    assert "4711" not in service.log()
-    assert "sk-simulated" not in service.log()
+    assert "4711" not in installation.log()
+    assert "sk-simulated" not in installation.log()

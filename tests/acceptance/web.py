@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 LOOPBACK = "127.0.0.1"
+POLL_SECONDS = 0.02
+"""How long the end of the server may take."""
 
 
 @dataclass
@@ -74,7 +76,7 @@ def serving(folder: Path) -> Iterator[Web]:
     handler = functools.partial(_Handler, web=web, directory=str(folder))
     with ThreadingHTTPServer((LOOPBACK, 0), handler) as server:
         web.url = f"http://{LOOPBACK}:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": POLL_SECONDS})
         thread.start()
         try:
             yield web

@@ -29,6 +29,7 @@ from app.engines.slots import Slots
 from app.engines.step_cache import CachedOutcomes
 from app.observability.recorder import NoMetrics, Recorder
 from app.observability.tracing import NullTracer
+from app.ports.clock import Boot
 from app.ports.lock import ExecutorLock
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Usage
 from app.ports.prices import Prices
@@ -231,6 +232,9 @@ class WallClock:
 
     def now(self) -> float:
         return time.time()
+
+    def boot(self) -> Boot:
+        return Boot("harness", 0.0)
 
 
 def llm(step_id: str, prompt: str = "say something", **more: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import uuid_utils
 from app.engines.engine import LimitReached, Submission
 from app.ports.runs import RunFilter
 from app.stores.memory import MemoryStore
+from app.stores.memory_lock import ExecutorSlot, MemoryLock
 from tests.engines.harness import Bench, bench, eventually, llm, workflow
 
 
@@ -32,6 +33,19 @@ class Gate:
         return "x"
 
 
+async def batch_of(it: Bench, document: dict[str, Any], customer: str, count: int) -> list[Submission]:
+    """Submissions that differ from the newest run in little more than their ids."""
+    compiled = it.catalog.compile(document)
+    row = (await it.store.runs.list("default", RunFilter(), limit=1))[0]
+    fresh = replace(row, status="pending", started_at=None, concurrency_key=None, created_at=time.time())
+    return [
+        Submission(
+            run=replace(fresh, id=run_id), definition=compiled.definition, inputs={"customer": customer}
+        )
+        for run_id in sorted(str(uuid_utils.uuid7()) for _ in range(count))
+    ]
+
+
 async def status(it: Bench, run_id: str) -> str:
     return (await it.read(run_id)).status
 
@@ -47,6 +61,21 @@ async def test_a_run_too_many_is_refused() -> None:
         assert (await it.finish(first)).status == "completed"
         assert (await it.finish(other)).status == "completed"
         assert (await it.finish(await it.submit(limited("reject"), {"customer": "a"}))).status == "completed"
+
+
+async def test_a_process_that_does_not_execute_refuses_a_burst_before_any_of_it_began() -> None:
+    slot = ExecutorSlot(holder=MemoryLock())
+    document = limited("reject", limit=2)
+    async with bench(lock=MemoryLock(slot)) as it:
+        burst = [it.submit(document, {"customer": "a"}) for _ in range(6)]
+        answers = await asyncio.gather(*burst, return_exceptions=True)
+        assert sum(isinstance(answer, LimitReached) for answer in answers) == 4
+        other = await it.submit(document, {"customer": "b"})
+        assert await status(it, other) == "pending"
+        for count, customer in ((1, "a"), (2, "b"), (3, "c")):
+            with pytest.raises(LimitReached):
+                await it.engine.submit_many(await batch_of(it, document, customer, count))
+        await it.engine.submit_many(await batch_of(it, document, "b", 1))
 
 
 async def test_runs_too_many_wait_for_each_other_in_order() -> None:
@@ -89,17 +118,8 @@ async def test_the_last_run_of_a_batch_takes_the_place_of_the_others() -> None:
     gate = Gate()
     async with bench(script=gate) as it:
         first = await it.submit(limited("cancel_oldest"), {"customer": "a"})
-        compiled = it.catalog.compile(limited("cancel_oldest"))
-        row = (await it.store.runs.list("default", RunFilter(), limit=1))[0]
-        ids = sorted(str(uuid_utils.uuid7()) for _ in range(60))
-        batch = [
-            Submission(
-                run=replace(row, id=run_id, status="pending", started_at=None, created_at=time.time()),
-                definition=compiled.definition,
-                inputs={"customer": "a"},
-            )
-            for run_id in ids
-        ]
+        batch = await batch_of(it, limited("cancel_oldest"), "a", 60)
+        ids = [one.run.id for one in batch]
         await it.engine.submit_many(batch)
         for run in [first, *ids[:-1]]:
             assert (await it.finish(run)).status == "cancelled"

@@ -13,12 +13,13 @@ from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledStep, CompiledWorkflow
 from app.engines.attempts import Try
 from app.engines.engine import Delta
-from app.engines.history import new_history
+from app.engines.history import History, new_history
 from app.engines.identity import RunIdentity
 from app.engines.live import LiveEvents
 from app.engines.observer import RunObserver
 from app.observability.metrics import Metrics
 from app.observability.tracing import NullTracer
+from app.ports.clock import Boot
 from app.ports.models import CallContext, ChatRequest
 from app.steps.registry import STEP_KINDS
 from tests.engines.harness import bench, llm, workflow
@@ -29,6 +30,9 @@ RUN = RunIdentity(run_id="r1", tenant="t1", workflow="w", labels={})
 class StoppedClock:
     def now(self) -> float:
         return 7.0
+
+    def boot(self) -> Boot:
+        return Boot("test", 0.0)
 
 
 @pytest.fixture
@@ -51,6 +55,17 @@ def step() -> CompiledStep:
     return Catalog(STEP_KINDS).compile({"name": "w", "steps": [llm("answer")]}).steps["answer"]
 
 
+def try_of(step: CompiledStep, attempt: int) -> Try:
+    return Try(step=step, path=step.id, attempt=attempt)
+
+
+def begun() -> History:
+    """Of a run of one event."""
+    history = new_history("r1", Catalog(STEP_KINDS).compile(workflow(llm("answer"))).plan)
+    history.apply(e.RunSubmitted(at=0.0))
+    return history
+
+
 def in_flight(metrics: Metrics) -> float | None:
     return metrics.registry.get_sample_value("orchestrator_steps_in_flight")
 
@@ -59,7 +74,7 @@ def in_flight(metrics: Metrics) -> float | None:
 def test_an_attempt_that_breaks_off_is_not_in_flight_any_more_and_its_error_passes(
     observer: RunObserver, metrics: Metrics, step: CompiledStep, error: BaseException
 ) -> None:
-    with pytest.raises(type(error)) as raised, observer.attempt(RUN, Try(step=step, path=step.id, attempt=1)):
+    with pytest.raises(type(error)) as raised, observer.attempt(RUN, try_of(step, 1), begun()):
         raise error
     assert raised.value is error
     assert in_flight(metrics) == 0
@@ -69,8 +84,8 @@ def test_every_attempt_under_way_is_counted(
     observer: RunObserver, metrics: Metrics, step: CompiledStep
 ) -> None:
     with (
-        observer.attempt(RUN, Try(step=step, path=step.id, attempt=1)),
-        observer.attempt(RUN, Try(step=step, path=step.id, attempt=2)),
+        observer.attempt(RUN, try_of(step, 1), begun()),
+        observer.attempt(RUN, try_of(step, 2), begun()),
     ):
         assert in_flight(metrics) == 2
     assert in_flight(metrics) == 0
@@ -80,9 +95,9 @@ def test_streamed_text_reaches_the_listeners_of_the_run_only(
     observer: RunObserver, live: LiveEvents, step: CompiledStep
 ) -> None:
     with live.listen("r1") as ours, live.listen("r2") as others:
-        with observer.attempt(RUN, Try(step=step, path=step.id, attempt=3)) as emit:
+        with observer.attempt(RUN, try_of(step, 3), begun()) as emit:
             emit("Paris")
-        assert ours.deltas() == (Delta(path="answer", attempt=3, text="Paris", at=7.0),)
+        assert ours.deltas() == (Delta(path="answer", attempt=3, text="Paris", at=7.0, after=1),)
         assert others.deltas() == ()
 
 
@@ -230,6 +245,6 @@ async def test_a_line_from_inside_a_step_names_run_step_and_attempt_and_no_reque
 def test_an_attempt_takes_back_what_it_bound(observer: RunObserver, step: CompiledStep) -> None:
     clear_contextvars()
     with bound_contextvars(step="outer"):
-        with observer.attempt(RUN, Try(step=step, path=step.id, attempt=2)):
+        with observer.attempt(RUN, try_of(step, 2), begun()):
             assert get_contextvars() == {"run_id": "r1", "step": "answer", "attempt": 2}
         assert get_contextvars() == {"step": "outer"}

@@ -79,5 +79,12 @@ def test_what_is_configured_unknown_until_the_run_or_no_name_at_all_is_left_alon
     assert missing(step) == []
 
 
+@pytest.mark.parametrize("block", ["on_failure", "finally"])
+def test_the_steps_that_run_after_the_others_are_looked_at_too(block: str) -> None:
+    document = {"name": "x", "steps": [LLM], block: [{**LLM, "id": "b", "provider": "acme"}]}
+    (problem,) = CONFIGURED.unknown_names(document)
+    assert problem.pointer == f"/{block}/0/provider"
+
+
 def test_warnings_are_bounded() -> None:
     assert len(missing(*({**LLM, "id": f"s{n}", "provider": "acme"} for n in range(300)))) == MOST_WARNINGS

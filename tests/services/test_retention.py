@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from app.ports.clock import Boot
 from app.ports.errors import StoreUnavailable
 from app.ports.runs import RunRow, RunStatus
 from app.services.retention import Retention
@@ -21,6 +22,9 @@ class Noon:
 
     def now(self) -> float:
         return NOON
+
+    def boot(self) -> Boot:
+        return Boot("test", 0.0)
 
 
 async def a_store() -> MemoryStore:

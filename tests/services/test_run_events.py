@@ -139,6 +139,7 @@ ROWS: list[tuple[e.Event, dict[str, Any] | None, str | None, dict[str, Any]]] = 
     (e.RunResumed(at=AT), None, "run.resumed", {}),
     (e.RunParked(wake_at=AT, at=AT), None, "run.waiting", {"until": "2026-01-31T12:00:00.250000Z"}),
     (e.RunWoken(at=AT), None, "run.resumed", {}),
+    (e.ClockMoved(by=60.0, at=AT), None, None, {}),
     (e.CancelRequested(reason="r", at=AT), None, None, {}),
     (e.RunTimeoutReached(at=AT), None, None, {}),
     (e.RunCompleted(at=AT), {"outputs": {"x": 1}}, "run.completed", {"outputs": {"x": 1}}),
@@ -203,5 +204,5 @@ def test_an_event_within_a_block_bears_its_whole_path() -> None:
 
 
 def test_a_delta_has_no_seq() -> None:
-    seen = event_of_delta("r", Delta(path="a", attempt=1, text="hel", at=AT))
+    seen = event_of_delta("r", Delta(path="a", attempt=1, text="hel", at=AT, after=3))
     assert (seen.seq, seen.type, seen.path, seen.data) == (None, "step.delta", "a", {"text": "hel"})

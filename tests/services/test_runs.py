@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.engines.engine import CancelReceipt, RunEnded
+from app.engines.following import LOOK_SECONDS
 from app.ports.errors import DefinitionInvalid, InputsInvalid, StoreUnavailable
 from app.ports.models import CallContext, ChatRequest
 from app.ports.runs import IdempotencyRecord, RunFilter, RunRow
 from app.services.errors import RunNotFound, WorkflowNotFound
-from app.services.event_stream import STANDBY_POLL_SECONDS, EventStream, Heartbeat
+from app.services.event_stream import EventStream, Heartbeat
 from app.services.idempotency import Answer, IdempotencyKey
 from app.services.principal import Principal
 from app.services.run_events import RunEvent
@@ -245,7 +246,7 @@ async def test_a_quiet_stream_beats_and_ends_with_the_process() -> None:
 
 
 async def test_a_standby_that_looks_often_beats_no_oftener_than_asked() -> None:
-    seconds = 1.3 * STANDBY_POLL_SECONDS
+    seconds = 1.3 * LOOK_SECONDS
     async with bench(lock=taken_lock()) as engine:
         runs = services_of(engine).runs
         accepted = await runs.submit(ADA, RunRequest(workflow=workflow(llm("a"))), receipt)

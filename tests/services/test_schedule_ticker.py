@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.engines.embedded import EngineLimits
+from app.ports.clock import Boot
 from app.ports.errors import StoreUnavailable
 from app.ports.models import CallContext, ChatRequest
 from app.ports.runs import RunFilter, RunRow, WorkflowRow
@@ -35,6 +36,9 @@ class ManualClock:
 
     def now(self) -> float:
         return self.time
+
+    def boot(self) -> Boot:
+        return Boot("test", 0.0)
 
 
 @dataclass

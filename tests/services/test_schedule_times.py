@@ -152,6 +152,13 @@ def test_every_hour_is_every_hour_whatever_the_clocks_do() -> None:
         assert list(hourly.following(start - 1, 24)) == [start + 3600 * hour for hour in range(24)]
 
 
+def test_an_hour_is_not_missed_where_clocks_are_set_by_half_an_hour() -> None:
+    # Lord Howe Island goes from 02:00 to 02:30 on that day, to UTC+11.
+    stepped = timing("*/30 */5 * * *", "Australia/Lord_Howe")
+    before = datetime(2024, 10, 5, 15, 0, tzinfo=UTC).timestamp()
+    assert following(stepped, before, 2) == ["2024-10-05T18:00:00", "2024-10-05T18:30:00"]
+
+
 def test_a_cron_time_is_of_its_zone() -> None:
     weekdays = timing("0 9 * * MON-FRI", "America/New_York")
     assert following(weekdays, at("2026-10-30T12:00"), 2) == ["2026-10-30T13:00:00", "2026-11-02T14:00:00"]

@@ -20,7 +20,7 @@ from standardwebhooks.webhooks import Webhook
 from app.ports.errors import StoreUnavailable
 from app.ports.lock import ExecutorLock
 from app.ports.runs import Store
-from app.ports.webhooks import Delivery, DeliveryOutcome, Endpoint, WebhookStore
+from app.ports.webhooks import Delivery, DeliveryOutcome, DueDelivery, Endpoint, WebhookStore
 from app.providers.transport import Transport
 from app.providers.webhook_http import WebhookHttp
 from app.security.egress import EgressPolicy
@@ -188,6 +188,27 @@ class _Full(MemoryWebhooks):
             self.refused.set()
             raise StoreUnavailable("the disk is full")
         await super().record(outcomes, now=now)
+
+
+class _Late(_Full):
+    """The second look at what is due is answered when what it found is settled already."""
+
+    stuck = False
+
+    def begin(self) -> None:
+        self.looks, self.looked, self.recorded = 0, asyncio.Event(), asyncio.Event()
+
+    async def due(self, *args: Any, **options: Any) -> Sequence[DueDelivery]:
+        found = await super().due(*args, **options)
+        self.looks += bool(found)
+        if self.looks == 2:
+            self.looked.set()
+            await self.recorded.wait()
+        return found
+
+    async def record(self, outcomes: Sequence[DeliveryOutcome], *, now: float) -> None:
+        await super().record(outcomes, now=now)
+        self.recorded.set()
 
 
 class TestAttempts:
@@ -449,6 +470,26 @@ class TestLife:
             assert len(it.received) == 1
             webhooks.stuck = False
             assert (await it.settled()).status == "delivered"
+            assert len(it.received) == 1
+        await store.close()
+
+    async def test_what_was_settled_while_the_store_was_asked_for_it_is_not_sent_again(self) -> None:
+        store = MemoryStore()
+        webhooks = _Late.__new__(_Late)
+        webhooks.adopt(store.webhooks)
+        webhooks.begin()
+        store.webhooks = webhooks
+        await store.open()
+
+        async def once_looked(request: httpx.Request) -> httpx.Response:
+            await webhooks.looked.wait()
+            return httpx.Response(204)
+
+        async with post(once_looked, store=store) as it:
+            await webhooks.create(ours())
+            await it.bench.run(DOCUMENT)
+            assert (await it.settled()).status == "delivered"
+            await asyncio.sleep(0.05)
             assert len(it.received) == 1
         await store.close()
 
