@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -59,14 +59,23 @@ class Crowd:
         chance: random.Random,
         *,
         refused: frozenset[int] = frozenset(),
+        clients: int = CLIENTS,
+        pause_seconds: float = PAUSE_SECONDS,
+        body: Callable[[str], Mapping[str, Any]] = submission,
     ) -> None:
-        """`refused`: answers after which a submission is repeated, for nothing was stored."""
+        """`refused`: answers after which a submission is repeated, for nothing was stored.
+        `body`: of the submission of a word.
+        """
         self.up = asyncio.Event()
         """Set while the service is there, cleared before it is killed: without it the clients wait."""
-        self._url = url
+        self.urls = [url]
+        """Of the processes that are there, while any is; a submission goes to one of them."""
         self._ledger = ledger
         self._chance = chance
         self._refused = refused
+        self._clients = clients
+        self._pause_seconds = pause_seconds
+        self._body = body
         self._words = (f"word-{number}" for number in itertools.count())
 
     @asynccontextmanager
@@ -75,10 +84,10 @@ class Crowd:
         stop = asyncio.Event()
         limits = httpx.Limits(max_keepalive_connections=0)
         async with (
-            httpx.AsyncClient(base_url=self._url, trust_env=False, timeout=30, limits=limits) as http,
+            httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as http,
             asyncio.TaskGroup() as group,
         ):
-            for number in range(CLIENTS):
+            for number in range(self._clients):
                 group.create_task(self._client(http, stop, keyed=bool(number % 2)))
             yield
             stop.set()
@@ -87,15 +96,16 @@ class Crowd:
         while not stop.is_set():
             word = next(self._words)
             await self._submit(http, word, f"key-{word}" if keyed else None)
-            await asyncio.sleep(self._chance.uniform(0, PAUSE_SECONDS))
+            await asyncio.sleep(self._chance.uniform(0, self._pause_seconds))
 
     async def _submit(self, http: httpx.AsyncClient, word: str, key: str | None) -> None:
         """One submission, repeated if it has a key. A refused connection has submitted nothing."""
         headers = {"Idempotency-Key": key} if key else {}
         while True:
             await self.up.wait()
+            url = self._chance.choice(self.urls)
             try:
-                answer = await http.post("/v1/runs", json=submission(word), headers=headers)
+                answer = await http.post(f"{url}/v1/runs", json=self._body(word), headers=headers)
             except httpx.ConnectError:
                 await asyncio.sleep(RETRY_SECONDS)
             except httpx.TransportError:

@@ -40,6 +40,10 @@ class Services:
         """Where they keep their data, unless told otherwise."""
         return self.folder / "data"
 
+    def environment(self, extra: Mapping[str, str] | None = None) -> Mapping[str, str]:
+        """Of each of them."""
+        return service_environment(self.simulator.url, **self.settings, **(extra or {}))
+
     def start(
         self,
         *,
@@ -51,7 +55,7 @@ class Services:
         """A service that has been started, ready or not."""
         service = ServiceProcess(
             data_dir or self.data_dir,
-            environment=service_environment(self.simulator.url, **self.settings, **(environment or {})),
+            environment=self.environment(environment),
             command=command,
             port=port,
         )

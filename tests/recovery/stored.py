@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.ports.runs import TERMINAL_STATUSES
 from app.services.run_events import TERMINAL_ROWS
 from app.stores.sql.schema import DATABASE_FILE
-from tests.postgresql_server import ADDRESS_FILE, shared_server
+from tests.postgresql_server import ADDRESS_FILE, execute
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,34 @@ def stored_runs(data_dir: Path) -> dict[str, StoredRun]:
     return runs
 
 
+def stored_journals(data_dir: Path) -> dict[str, tuple[Mapping[str, Any], Sequence[Any]]]:
+    """Of every run its document, and its journal: seq, type, payload and time of each row."""
+    with _asking(data_dir, live=True) as ask:
+        documents = {
+            run_id: json.loads(document)
+            for run_id, document in ask(
+                "SELECT runs.id, document FROM runs JOIN definitions ON hash = definition_hash"
+            )
+        }
+        rows = ask("SELECT run_id, seq, type, payload, at FROM journal ORDER BY run_id, seq")
+    return {
+        run_id: (document, [tuple(row)[1:] for row in rows if row[0] == run_id])
+        for run_id, document in documents.items()
+    }
+
+
 def succeeded_steps(data_dir: Path, *, live: bool = False) -> set[str]:
     """`run:step` of every outcome in the journal: the idempotency keys that must not be called again."""
     with _asking(data_dir, live=live) as ask:
         rows = ask("SELECT run_id, payload FROM journal WHERE type = 'StepSucceeded'")
         return {f"{run_id}:{json.loads(payload)['path']}" for run_id, payload in rows}
+
+
+def unended_runs(data_dir: Path) -> int:
+    """How many runs are in hand while processes live."""
+    with _asking(data_dir, live=True) as ask:
+        ended = ", ".join(f"'{status}'" for status in sorted(TERMINAL_STATUSES))
+        return int(ask(f"SELECT count(*) FROM runs WHERE status NOT IN ({ended})")[0][0])  # noqa: S608  constants only
 
 
 def integrity(data_dir: Path) -> str:
@@ -107,7 +131,7 @@ def integrity(data_dir: Path) -> str:
 def _asking(data_dir: Path, *, live: bool = False) -> Iterator[Callable[[str], Sequence[Any]]]:
     if (data_dir / ADDRESS_FILE).exists():
         url = (data_dir / ADDRESS_FILE).read_text(encoding="utf-8")
-        yield lambda query: shared_server().execute(query, url=url)
+        yield lambda query: execute(url, query)
         return
     with _original(data_dir) if live else _copy(data_dir) as database:
         yield lambda query: database.execute(query).fetchall()
