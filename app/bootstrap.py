@@ -39,17 +39,20 @@ from app.engines.embedded import EmbeddedEngine, EngineLimits
 from app.engines.engine import PlacingEngine
 from app.engines.live import LiveEvents
 from app.engines.observer import RunObserver
+from app.engines.relay import Relay
 from app.engines.runner import RunnerTools
 from app.engines.slots import Slots
 from app.engines.step_cache import CachedOutcomes
 from app.observability.http_metrics import instrument
 from app.observability.loop_lag import LoopLag
+from app.observability.machine_clock import MachineClock
 from app.observability.metrics import Metrics
 from app.observability.recorder import NoMetrics, Recorder
 from app.observability.tracing import Tracer, make_tracer
 from app.placement import temporal_client, temporal_engine
 from app.ports.clock import Clock
 from app.ports.lock import ExecutorLock
+from app.ports.peers import Peers
 from app.ports.runs import Store
 from app.ports.vectors import VectorStore
 from app.providers.contracted import ContractedVectors
@@ -85,20 +88,13 @@ MIB = 2**20
 DAY_SECONDS = 86_400.0
 
 
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> float:
-        """Seconds since the epoch, UTC."""
-        return time.time()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
     """Parts to be used instead of those the settings name."""
 
     store: Store | None = None
     lock: ExecutorLock | None = None
+    peers: Peers | None = None
     clock: Clock | None = None
     transport: Transport | None = None
     """Carries calls to providers."""
@@ -116,6 +112,7 @@ class Service:
     api: ApiServices
     catalog: Catalog
     engine: PlacingEngine
+    relay: Relay
     tools: RunnerTools
     temporal: TemporalClient | None
     """The connection to Temporal, where that is what executes runs."""
@@ -138,6 +135,7 @@ class Service:
         await self.store.open()
         await self.vectors.open()
         self.lag.start()
+        await self.relay.start()
         await self.engine.start()
         # The first call to a provider should not have to load the HTTP client.
         self.background.add(asyncio.create_task(self.providers.warm(), name="warm-providers"))
@@ -166,6 +164,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self.background, return_exceptions=True)
         await self.drain(0.0)
+        await self.relay.stop()
         await self.cached.close()
         await self.providers.aclose()
         await self.renderer.close()
@@ -182,11 +181,11 @@ def build(settings: Settings, overrides: Overrides | None = None) -> Service:
     return _Wiring(settings, overrides or Overrides()).service()
 
 
-def build_worker(settings: Settings) -> Service:
+def build_worker(settings: Settings, overrides: Overrides | None = None) -> Service:
     """Wire a process that executes runs for others. Raises as `build`."""
     if settings.engine != "temporal":
         raise ValueError("a worker needs the engine 'temporal': set ORCHESTRATOR_ENGINE=temporal")
-    return _Wiring(settings, Overrides(), works=True).service()
+    return _Wiring(settings, overrides or Overrides(), works=True).service()
 
 
 class _Wiring:
@@ -198,7 +197,7 @@ class _Wiring:
         self.temporal: TemporalClient | None = None
         self.settings = settings
         self.use = use
-        self.clock = use.clock or SystemClock()
+        self.clock = use.clock or MachineClock()
         self.metrics = Metrics() if settings.telemetry.metrics else None
         self.recorder: Recorder = self.metrics or NoMetrics()
         self.tracer = make_tracer(
@@ -260,6 +259,7 @@ class _Wiring:
             api=api,
             catalog=self.catalog,
             engine=self.engine,
+            relay=self.relay,
             tools=self.tools,
             temporal=self.temporal,
             ticker=self.ticker,
@@ -284,7 +284,7 @@ class _Wiring:
         )
         store = self.use.around_store(self.use.store or made.store)
         store.workflows = RecentWorkflows(store.workflows, monotonic=time.monotonic)
-        return Storage(store=store, lock=self.use.lock or made.lock)
+        return Storage(store=store, lock=self.use.lock or made.lock, peers=self.use.peers or made.peers)
 
     def _retention(self) -> Retention:
         days = self.settings.runs.keep_finished_days
@@ -334,6 +334,7 @@ class _Wiring:
 
     def _engine(self) -> PlacingEngine:
         settings, live = self.settings, LiveEvents()
+        self.relay = Relay(live, self.storage.peers)
         called = CalledRuns(self.store, self.catalog, self.clock)
         self.tools = self._tools(live, called)
         limits = EngineLimits(
@@ -349,6 +350,7 @@ class _Wiring:
                 catalog=self.catalog,
                 tools=self.tools,
                 called=called,
+                live=live,
                 lock=None if self.works else lock,
                 limits=limits,
             )

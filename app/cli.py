@@ -95,6 +95,11 @@ def serve(
 def worker(
     runs: Annotated[int | None, typer.Option(min=1, help="Runs at once.")] = None,
     task_queue: Annotated[str | None, typer.Option(help="Task queue to take runs from.")] = None,
+    health_host: Annotated[str | None, typer.Option(help="Address to answer probes on.")] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of /healthz, /readyz and /metrics; 0 takes a free one."),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Execute runs that Temporal places here (engine: temporal), until SIGTERM or Ctrl-C."""
@@ -103,7 +108,9 @@ def worker(
     from app.worker import run_worker_process
 
     settings = settings_of(only_given(data_dir=data_dir))
-    chosen = only_given(max_runs=runs, task_queue=task_queue)
+    chosen = only_given(
+        max_runs=runs, task_queue=task_queue, health_host=health_host, health_port=health_port
+    )
     settings = settings.model_copy(update={"temporal": settings.temporal.model_copy(update=chosen)})
     _prepare(settings)
     _run(run_worker_process(settings, _built(build_worker, settings)))
@@ -175,7 +182,9 @@ def validate(
             _print_problems(name, error.problems)
         else:
             _print_problems(name, configured.missing(workflow.document, source), kind="warning: ")
-            typer.echo(f"{name}: valid ({workflow.name} {workflow.version}, {len(workflow.steps)} steps)")
+            typer.echo(
+                f"{name}: valid ({workflow.name} {workflow.version}, {len(workflow.written_steps)} steps)"
+            )
     raise typer.Exit(INVALID if invalid else OK)
 
 
@@ -272,21 +281,23 @@ def list_settings() -> None:
         typer.echo(
             "\n".join(f"{name}  {default or '-'}  {meaning}" for name, default, meaning in settings_rows())
         )
-        _warn_of_unknown(environment())
+        _tell_unknown(environment())
         fail(INVALID, f"settings: {in_words(error)}; the defaults are listed")
     typer.echo(table)
-    _warn_of_unknown(environment())
+    if _tell_unknown(environment()):
+        raise typer.Exit(INVALID)
 
 
-def _warn_of_unknown(environment: Mapping[str, str]) -> None:
+def _tell_unknown(environment: Mapping[str, str]) -> bool:
     """Variables that look like settings and are none, after the list, where they are seen."""
-    from app.settings_table import unknown_variables
+    from app.settings_faults import unknown_variables
 
     unknown = unknown_variables(environment)
     if unknown:
-        typer.echo("llm-orchestrator: these variables begin like settings, and nothing reads them:", err=True)
+        typer.echo("llm-orchestrator: with these variables no other command starts:", err=True)
     for variable in unknown:
-        typer.echo(f"llm-orchestrator: warning: {variable}", err=True)
+        typer.echo(f"llm-orchestrator: {variable}", err=True)
+    return bool(unknown)
 
 
 @cli.command()

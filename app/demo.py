@@ -72,7 +72,7 @@ async def run_demo(settings: Settings, service: Service, *, question: str | None
     writer = configure_logging(redaction=redactor(settings), level="ERROR", format="console")
     try:
         models = choose_models(settings)
-        listener = listen(settings.server)
+        listener = listen(settings.server.host, settings.server.port)
         url = url_of(listener)
         stop = asyncio.Event()
         serving = asyncio.create_task(serve(service, settings.server, listener, stop=stop))

@@ -38,6 +38,7 @@ from app.settings import EMBEDDED_DATABASE, Settings
 from app.steps.kind import is_template
 from app.stores.memory import MemoryStore
 from app.stores.memory_lock import MemoryLock
+from app.stores.memory_peers import MemoryPeers
 
 REFRESH_SECONDS = 0.2
 MOST_APPROVALS = 100
@@ -98,7 +99,7 @@ def _databases(value: Any) -> Iterator[Any]:
 
 def local_service(settings: Settings) -> Service:
     """A service that keeps its runs in memory. Raises `ValueError` for settings that cannot work."""
-    return build(settings, Overrides(store=MemoryStore(), lock=MemoryLock()))
+    return build(settings, Overrides(store=MemoryStore(), lock=MemoryLock(), peers=MemoryPeers()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from app.bootstrap import build
 from app.configuration import redactor
 from app.observability.logging import configure_logging
 from app.settings import Settings, environment
-from app.settings_table import unknown_variable
+from app.settings_faults import unknown_variables
 
 
 def create_app() -> FastAPI:
@@ -25,8 +25,8 @@ def create_app() -> FastAPI:
 
     Raises `ValueError` for settings that cannot work.
     """
-    if unknown := unknown_variable(environment()):
-        raise ValueError(unknown)
+    if unknown := unknown_variables(environment()):
+        raise ValueError(unknown[0])
     settings = Settings()
     service = build(settings)
     opened = service.app.router.lifespan_context

@@ -2,17 +2,16 @@
 
 Sources, the first that names a value wins: command line, environment (`ORCHESTRATOR_SERVER__PORT`),
 the YAML file named by `ORCHESTRATOR_CONFIG`, the defaults below. A name that does not exist is an error
-(`app.settings_table` finds those that pydantic-settings passes over).
+(`app.settings_faults` finds those that pydantic-settings passes over).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,23 +21,20 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from app.dsl.loader import load_document
 from app.dsl.policies import PlanDefaults
-from app.ports.errors import DefinitionInvalid
 from app.ports.prices import Price, per_million
 from app.settings_defaults import default_providers, with_default_vendors, with_vendor_variables
 from app.settings_fields import HostNames, HttpUrl, Listed, PostgresUrl, WebhookSecret
 from app.settings_providers import DatabaseSettings, Group, ProviderSettings
+from app.settings_sources import CONFIG_VARIABLE, Environment, Source, check_shapes, from_file
 from app.settings_temporal import TemporalSettings
 from app.templating.limits import RenderLimits
 
-CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 EMBEDDED_DATABASE = "embedded"
 """What documents call the vector database that needs no server."""
 
@@ -271,10 +267,14 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     templates: TemplateSettings = TemplateSettings()
     providers: Annotated[dict[str, ProviderSettings], BeforeValidator(with_default_vendors)] = Field(
-        default_factory=dict, description="Model providers by name; adds to those there are anyway."
+        default_factory=dict,
+        description='Model providers by name, as a JSON object such as {"eu": {"vendor": "openai", …}}, or a '
+        "variable for each setting; adds to those there are anyway.",
     )
     databases: dict[str, DatabaseSettings] = Field(
-        default_factory=dict, description="Vector databases by name; adds to the embedded one."
+        default_factory=dict,
+        description='Vector databases by name, as a JSON object such as {"main": {"vendor": "qdrant", …}}, '
+        "or a variable for each setting; adds to the embedded one.",
     )
     actions: ActionSettings = ActionSettings()
     egress: EgressSettings = EgressSettings()
@@ -283,7 +283,8 @@ class Settings(BaseSettings):
     breaker: BreakerSettings = BreakerSettings()
     prices: dict[PriceName, PriceSettings] = Field(
         default_factory=dict,
-        description="Prices by instance/model, as a JSON object; they go before the shipped list prices.",
+        description='Prices by instance/model, as a JSON object such as {"openai/gpt-4.1": {"input": 2, '
+        '"output": 8}}; they go before the shipped list prices.',
     )
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -330,38 +331,17 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, environment, file."""
-        path = os.environ.get(CONFIG_VARIABLE)
-        if not path:
-            return init_settings, env_settings
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _from_file(Path(path)))
+        del env_settings, dotenv_settings, file_secret_settings
+        given = sources()
+        check_shapes([("command line", init_settings()), *given])
+        return init_settings, *(InitSettingsSource(settings_cls, dict(said)) for _, said in given)
 
 
-def sources() -> Sequence[tuple[str, Mapping[str, Any]]]:
+def sources() -> Sequence[Source]:
     """What the environment and the file say, in groups; the first that names a value wins.
 
     Nothing of it is checked against the settings. Raises `ValueError` with what to do.
     """
     path = os.environ.get(CONFIG_VARIABLE)
-    return ("environment", EnvSettingsSource(Settings)()), ("file", _from_file(Path(path)) if path else {})
-
-
-def _from_file(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file. Raises `ValueError` with what to do."""
-    named = f"the file {str(path)!r} of {CONFIG_VARIABLE}"
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{named} cannot be read: {error.strerror}") from error
-    if not any(line.strip() and not line.lstrip().startswith(b"#") for line in source.splitlines()):
-        return {}
-    try:
-        content = load_document(source, format="yaml").value
-    except DefinitionInvalid as error:
-        first = error.problems[0]
-        place = f" (line {first.line}, column {first.column})" if first.line else ""
-        # what stands at a place may be a secret; only what the file calls it is repeated
-        detail = re.sub(r"^'[^']*' is (?=an integer|no number)", "the value is ", first.detail)
-        raise ValueError(f"{named} cannot be used{place}: {detail}; {first.hint}") from None
-    if isinstance(content, dict | None):
-        return content or {}
-    raise ValueError(f"{named} must hold groups such as server: {{…}}")
+    file = from_file(Path(path)) if path else {}
+    return ("environment", Environment(Settings)()), ("file", file)

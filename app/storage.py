@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.ports.lock import ExecutorLock
+from app.ports.peers import Peers
 from app.ports.runs import Store
 from app.settings import Settings
 from app.stores.file_lock import FileLock
+from app.stores.socket_peers import SocketPeers
 from app.stores.sql.sqlite import SqliteStore
 from app.stores.sql.writer import CommitObserver
 
@@ -21,10 +23,11 @@ NO_DRIVER = "store.url needs the driver of PostgreSQL: install llm-orchestrator[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """A store, not open yet, and what decides who executes its runs."""
+    """A store, not open yet, what decides who executes its runs, and who else is there."""
 
     store: Store
     lock: ExecutorLock
+    peers: Peers
 
 
 def make_storage(
@@ -37,37 +40,25 @@ def make_storage(
     url = settings.store.url
     if url is None:
         return Storage(
-            store=SqliteStore(settings.data_dir, observer=observer, now=now), lock=FileLock(settings.data_dir)
+            store=SqliteStore(settings.data_dir, observer=observer, now=now),
+            lock=FileLock(settings.data_dir),
+            peers=SocketPeers(settings.data_dir),
         )
     try:
         # Optional: the extra `postgresql`.
         from app.stores.postgresql.connection import Address  # noqa: PLC0415 - optional
         from app.stores.postgresql.lock import AdvisoryLock  # noqa: PLC0415 - optional
+        from app.stores.postgresql.news import News  # noqa: PLC0415 - optional
+        from app.stores.postgresql.peers import PostgresPeers  # noqa: PLC0415 - optional
         from app.stores.postgresql.store import PostgresStore  # noqa: PLC0415 - optional
     except ImportError as error:
         raise ValueError(NO_DRIVER) from error
     address = Address(
         url=url.get_secret_value(), statement_timeout_seconds=settings.store.statement_timeout_seconds
     )
-    store = PostgresStore(address, observer=observer, now=now, readers=settings.store.pool_size, heard=heard)
-    return Storage(store=store, lock=AdvisoryLock(address))
-
-
-def migrate(settings: Settings) -> tuple[int | None, int]:
-    """Bring the database of `store.url` up to date; its versions before (None: it was empty) and after.
-
-    Raises `ValueError` where there is no such database or no driver, `StoreError` with what to do.
-    """
-    url = settings.store.url
-    if url is None:
-        raise ValueError("store.url is not set: the SQLite file in data_dir is brought up to date by itself")
-    try:
-        from app.stores.postgresql.connection import Address  # noqa: PLC0415 - optional, as above
-        from app.stores.postgresql.schema import migrate as migrate_schema  # noqa: PLC0415 - optional
-        from app.stores.postgresql.text import load_sql  # noqa: PLC0415 - optional
-    except ImportError as error:
-        raise ValueError(NO_DRIVER) from error
-    return migrate_schema(Address(url=url.get_secret_value()), load_sql())
+    news = News(address, heard)
+    store = PostgresStore(address, observer=observer, now=now, readers=settings.store.pool_size, news=news)
+    return Storage(store=store, lock=AdvisoryLock(address), peers=PostgresPeers(news))
 
 
 async def transfer(settings: Settings) -> Sequence[Transferred]:

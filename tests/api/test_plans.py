@@ -213,8 +213,18 @@ async def test_an_attempt_that_cannot_afford_its_fallback_exceeds_the_budget(ser
     assert (await plan(service, document, budget=budget))["budget"]["verdict"] == "exceeds"
 
 
-async def test_a_budget_of_what_is_not_known_has_no_verdict(service: Api) -> None:
+async def test_a_model_without_a_price_fails_a_run_whose_cost_is_bounded(service: Api) -> None:
     document = workflow(llm("a", model="dear", max_tokens=5), budget={"max_cost_usd": 5.0})
+    found = await plan(service, document)
+    assert (found["budget"]["verdict"], found["unknown_prices"]) == ("unpriced", ["own/dear"])
+    failed = await service.run(document)
+    assert failed["error"]["error_class"] == "unknown_price"
+    bounded = workflow(llm("a", model="dear", max_tokens=5), budget={"max_tokens": 100_000})
+    assert (await plan(service, bounded))["budget"]["verdict"] == "fits"
+
+
+async def test_a_budget_of_what_is_not_known_has_no_verdict(service: Api) -> None:
+    document = workflow(llm("b"), llm("a", "{{ steps.b.text }}"), budget={"max_cost_usd": 5.0})
     assert (await plan(service, document))["budget"]["verdict"] == "unknown"
 
 
@@ -225,10 +235,20 @@ async def test_what_the_configuration_lacks_is_told_with_its_place(service: Api)
         "/workflow/steps/0/provider",
         "did you mean 'own'?",
     )
-    assert keyless["detail"] == "provider 'own' has no API key"
+    assert (keyless["pointer"], keyless["detail"]) == (
+        "/workflow/steps/1/provider",
+        "provider 'own' has no API key",
+    )
 
 
 async def test_a_fallback_without_a_key_is_told_too(service: Api) -> None:
     named = [{"provider": "own", "model": "other"}]
     found = await plan(service, workflow({**llm("a"), "provider": "{{ inputs.p }}", "fallbacks": named}))
-    assert [warning["detail"] for warning in found["warnings"]] == ["provider 'own' has no API key"]
+    assert [(warning["pointer"], warning["detail"]) for warning in found["warnings"]] == [
+        ("/workflow/steps/0/fallbacks/0/provider", "provider 'own' has no API key")
+    ]
+
+
+async def test_a_provider_that_a_template_yields_is_told_of_the_whole(service: Api) -> None:
+    found = await plan(service, workflow({**llm("a"), "provider": "{{ 'own' }}"}))
+    assert [warning["pointer"] for warning in found["warnings"]] == ["/workflow"]

@@ -66,7 +66,8 @@ def test_a_plan_tells_bounds_prompts_and_what_the_settings_lack(tmp_path: Path) 
     assert ended.error_lines == [
         f"{file}:5:26: warning: /steps/1/provider: provider 'opneai' is not configured "
         "(did you mean 'openai'?)",
-        f"{file}: warning: /: provider 'openai' has no API key (ask the operator to configure one)",
+        f"{file}:4:26: warning: /steps/0/provider: provider 'openai' has no API key "
+        "(ask the operator to configure one)",
     ]
 
 

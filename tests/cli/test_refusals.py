@@ -80,6 +80,21 @@ def hello(tmp_path: Path) -> Path:
         ({"ORCHESTRATOR_TELEMETRY__OTLP_ENDPOINT": "collector:4318"}, "must look like https://host/path"),
         ({"OPENAI_BASE_URL": "nowhere"}, "OPENAI_BASE_URL must look like https://host/path"),
         ({"ORCHESTRATOR_ACTIONS__WEBHOOK_URL": "ftp://x"}, "actions.webhook_url: must look like"),
+        (
+            {"ORCHESTRATOR_PROVIDERS__X__HEADERS": '{"a": canary}'},
+            "ORCHESTRATOR_PROVIDERS__X__HEADERS is no JSON: Expecting value at character 7; write an object",
+        ),
+        (
+            {"ORCHESTRATOR_PROVIDERS__X": '{"api_key":\n canary}'},
+            "ORCHESTRATOR_PROVIDERS__X is no JSON: Expecting value at line 2, column 2; write an object",
+        ),
+        (
+            {"ORCHESTRATOR_DATABASES": '{"a": "canary'},
+            "ORCHESTRATOR_DATABASES is no JSON: Unterminated string",
+        ),
+        ({"ORCHESTRATOR_DATABASES__KB": "7"}, "ORCHESTRATOR_DATABASES__KB should be a JSON object; write"),
+        ({"ORCHESTRATOR_LOG": "debug"}, "is a group; set what it holds, such as ORCHESTRATOR_LOG__LEVEL"),
+        ({"ORCHESTRATOR_WHATEVER": "1"}, "ORCHESTRATOR_WHATEVER is no setting"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_in_one_line(
@@ -90,6 +105,7 @@ def test_settings_that_cannot_work_are_refused_in_one_line(
     (line,) = ended.error_lines
     assert line.startswith("llm-orchestrator: settings: ")
     assert said in line
+    assert "canary" not in line
     assert not (tmp_path / "data").exists()
 
 
@@ -121,6 +137,31 @@ def test_a_settings_file_that_cannot_be_used_is_refused_in_one_line(
     assert ended.code == 2
     (line,) = ended.error_lines
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        ("providers: [a]", "providers"),
+        ("providers:", "providers"),
+        ("providers: {eu: [a]}", "providers.eu"),
+        ("server: 9000", "server"),
+    ],
+)
+def test_a_file_is_not_passed_over_in_silence_where_a_variable_sets_the_same_group(
+    content: str, path: str, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    ended = call(
+        *("serve", "--port", "0"),
+        cwd=tmp_path,
+        ORCHESTRATOR_CONFIG="settings.yaml",
+        ORCHESTRATOR_PROVIDERS__EU__API_KEY="k",
+    )
+    assert ended.code == 2
+    (line,) = ended.error_lines
+    assert f"settings: {path} should be an object and is " in line
+    assert line.endswith(" in the file")
 
 
 def test_variables_that_kubernetes_sets_for_a_service_of_that_name_are_no_settings(

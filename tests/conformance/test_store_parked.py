@@ -151,6 +151,16 @@ class TestWakes:
         assert await due(store) == ["caller"]
         assert await store.runs.get("t1", "child") == child
 
+    async def test_all_that_wait_for_a_time_can_be_woken_together(self, store: Store) -> None:
+        await park(store, "no-time", math.inf)
+        await park(store, "under-way", NOON + 9, status="running")
+        await park(store, "ended", NOON + 9, status="completed")
+        await park(store, "waits", NOON + 9)
+        await park(store, "paused", NOON + 9, status="paused")
+        await park(store, "cancelled", NOON + 9, status="cancelling")
+        assert await store.runs.wake_parked() == 3
+        assert sorted(await due(store)) == ["cancelled", "paused", "waits"]
+
     async def test_after_a_crash_callers_of_ended_children_are_woken(self, store: Store) -> None:
         await park(store, "caller", math.inf)
         await park(store, "cancelled", math.inf, status="cancelling")

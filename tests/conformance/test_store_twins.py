@@ -236,6 +236,10 @@ class Twins(RuleBasedStateMachine):
         self.ask(lambda store: store.runs.next_wake())
 
     @rule()
+    def wake_parked(self) -> None:
+        self.ask(lambda store: store.runs.wake_parked())
+
+    @rule()
     def wake_callers(self) -> None:
         self.ask(lambda store: store.runs.wake_callers())
 

@@ -18,7 +18,7 @@ from app.bootstrap import build
 from app.dsl.catalog import Catalog
 from app.ports.errors import DefinitionInvalid
 from app.settings import Settings
-from app.settings_table import unknown_variables
+from app.settings_faults import unknown_variables
 from app.steps.registry import STEP_KINDS
 from tests.conftest import require_or_skip
 from tests.examples.snippets import (

@@ -81,7 +81,7 @@ class Simulator:
         self.control(faults=[rule])
 
     def control(self, **orders: Any) -> None:
-        """Give orders: `faults`, `latency_ms`, `stream_gap_ms`, `texts`."""
+        """Give orders: `faults`, `latency_ms`, `spread_ms`, `stream_gap_ms`, `texts`."""
         self._ask("POST", "/_control", json.dumps(orders))
 
     def reset(self) -> None:
@@ -102,9 +102,12 @@ class Simulator:
 
 
 @contextmanager
-def start_simulator(*, latency_ms: float = 0.0, port: int = 0) -> Iterator[Simulator]:
+def start_simulator(
+    *, latency_ms: float = 0.0, port: int = 0, host: str = "127.0.0.1"
+) -> Iterator[Simulator]:
     """A simulator as a process of its own, on a free port, ended with the block."""
-    command = [sys.executable, "-m", "tests.simulator", "--port", str(port), "--latency-ms", str(latency_ms)]
+    command = [sys.executable, "-m", "tests.simulator", "--host", host, "--port", str(port)]
+    command += ["--latency-ms", str(latency_ms)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

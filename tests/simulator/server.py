@@ -1,20 +1,22 @@
 """The simulated vendor: HTTP/1.1 by hand, because it shares its cores with what is being measured.
 
-Paths: `/v1/chat/completions`, `/v1/embeddings`, `/hook…` (records what is posted), `/redirect?to=…`,
-and for tests `/_stats`, `/_control`, `/_reset`, `/_wait`. One request at a time on a connection.
+Paths: `/v1/chat/completions`, `/v1/embeddings`, `/v1/messages`, `/hook…` (records what is posted),
+`/redirect?to=…`, and for tests `/_stats`, `/_control`, `/_reset`, `/_wait`. One request at a time on a
+connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from urllib.parse import parse_qs
+from zlib import crc32
 
 import orjson
 
-from tests.simulator import answers
+from tests.simulator import answers, messages
 from tests.simulator.faults import Script, play
 from tests.simulator.ledger import WAITABLE, Ledger
 
@@ -25,6 +27,8 @@ class World:
 
     latency: float
     """Seconds before every answer."""
+    spread: float = 0.0
+    """Seconds by which an answer may take longer than another; how long one does is up to its key."""
     stream_gap: float = 0.0
     """Seconds between the words of a stream."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -113,8 +117,9 @@ class Connection(asyncio.Protocol):
         world.ledger.called(self._key, request.body, request.headers)
         rule = world.script.next_fault(model=model, path=request.path, key=self._key)
         then = answer if rule is None else lambda: play(rule, self)
-        if world.latency:
-            asyncio.get_running_loop().call_later(world.latency, self._unless_gone, then)
+        seconds = world.latency + world.spread * (crc32(self._key.encode()) % 1000) / 1000
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._unless_gone, then)
         else:
             then()
 
@@ -125,9 +130,9 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._serve()
 
-    def stream(self, model: str, text: str) -> None:
+    def stream(self, events: Iterable[bytes]) -> None:
         """Send the events of a stream, at once or with the gap between them."""
-        pieces = [answers.chunk(event) for event in answers.stream_events(model, text)]
+        pieces = [answers.chunk(event) for event in events]
         if not self._world.stream_gap:
             self.finish(answers.STREAM_HEAD + b"".join(pieces) + answers.STREAM_END)
             return
@@ -154,20 +159,32 @@ class Connection(asyncio.Protocol):
 
 def _chat(line: Connection, world: World, request: Request) -> None:
     asked = orjson.loads(request.body)
-    model = asked["model"]
-    ordered = world.texts.get(model)
-    if isinstance(ordered, list):
-        text = ordered.pop(0) if len(ordered) > 1 else ordered[0]
-    elif ordered is not None:
-        text = ordered
-    else:
-        text = answers.JSON_TEXT if "response_format" in asked else answers.TEXT
-        if model == "echo":
-            text = str(asked["messages"][-1]["content"])
+    model, text = asked["model"], _said(world, asked, is_json="response_format" in asked)
     if asked.get("stream"):
-        line.call(request, model, lambda: line.stream(model, text))
+        line.call(request, model, lambda: line.stream(answers.stream_events(model, text)))
     else:
         line.call(request, model, lambda: line.finish(answers.completion_http(model, text)))
+
+
+def _messages(line: Connection, world: World, request: Request) -> None:
+    asked = orjson.loads(request.body)
+    model, text = asked["model"], _said(world, asked, is_json="output_config" in asked)
+    if asked.get("stream"):
+        line.call(request, model, lambda: line.stream(messages.stream_events(model, text)))
+    else:
+        line.call(request, model, lambda: line.finish(messages.message_http(model, text)))
+
+
+def _said(world: World, asked: dict[str, Any], *, is_json: bool) -> str:
+    """What the model answers: as it was told to, the usual text, or the last turn (`echo`)."""
+    ordered = world.texts.get(asked["model"])
+    if isinstance(ordered, list):
+        return ordered.pop(0) if len(ordered) > 1 else ordered[0]
+    if ordered is not None:
+        return ordered
+    if asked["model"] == "echo":
+        return str(asked["messages"][-1]["content"])
+    return answers.JSON_TEXT if is_json else answers.TEXT
 
 
 def _embeddings(line: Connection, world: World, request: Request) -> None:
@@ -203,6 +220,7 @@ def _control(line: Connection, world: World, request: Request) -> None:
         line.finish(answers.error(400, "bad_order", str(error)))
         return
     world.latency = orders.get("latency_ms", world.latency * 1000) / 1000
+    world.spread = orders.get("spread_ms", world.spread * 1000) / 1000
     world.stream_gap = orders.get("stream_gap_ms", world.stream_gap * 1000) / 1000
     world.texts.update(orders.get("texts", {}))
     line.finish(answers.http(200, b"{}"))
@@ -212,7 +230,7 @@ def _reset(line: Connection, world: World, request: Request) -> None:
     world.ledger.reset()
     world.script.reset()
     world.texts.clear()
-    world.stream_gap = 0.0
+    world.stream_gap = world.spread = 0.0
     line.finish(answers.http(200, b"{}"))
 
 
@@ -255,6 +273,7 @@ def _missing(line: Connection, world: World, request: Request) -> None:
 HANDLERS: Final[dict[str, Callable[[Connection, World, Request], Any]]] = {
     "/v1/chat/completions": _chat,
     "/v1/embeddings": _embeddings,
+    "/v1/messages": _messages,
     "/redirect": _redirect,
     "/_stats": _stats,
     "/_control": _control,

@@ -14,6 +14,7 @@ from app.ports.errors import StoreUnavailable
 from app.ports.inbox import ControlRow
 from app.stores.postgresql.connection import Address
 from app.stores.postgresql.lock import AdvisoryLock
+from app.stores.postgresql.news import News
 from app.stores.postgresql.store import PostgresStore
 from tests.postgresql_server import database_of, shared_server
 from tests.service_process import free_port
@@ -89,8 +90,8 @@ class Ears:
 
 
 async def test_others_hear_of_runs_that_wait_and_of_controls_and_of_nothing_else(url: str) -> None:
-    ears = Ears()
-    listener = PostgresStore(Address(url=url), readers=1, heard=ears.heard.set)
+    ears, address = Ears(), Address(url=url)
+    listener = PostgresStore(address, readers=1, news=News(address, ears.heard.set))
     await listener.open()
     await ears.hear()  # once at the start
     async with CuttingProxy.before(url) as proxy:
@@ -113,7 +114,8 @@ async def test_others_hear_of_runs_that_wait_and_of_controls_and_of_nothing_else
 async def test_a_listener_that_was_cut_off_listens_again_and_looks_at_once(url: str) -> None:
     ears = Ears()
     async with CuttingProxy.before(url) as proxy:
-        listener = PostgresStore(Address(url=proxy.url), readers=1, heard=ears.heard.set)
+        address = Address(url=proxy.url)
+        listener = PostgresStore(address, readers=1, news=News(address, ears.heard.set))
         await listener.open()
         await ears.hear()
         proxy.cut_all()

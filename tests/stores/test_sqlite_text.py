@@ -20,7 +20,6 @@ SCANS_ALLOWED = {
     "schema_version_get": "one row",
     "runs_by_status": "finished runs are in no queue; nobody asks in service",
     "count_by_status": "finished runs are in no queue; nobody asks in service",
-    "schema_version_raise": "one row",
     "probe": "one row",
     "active_by_key": "of an index that has only runs with a key that have not ended",
     "pruned_journals_get": "runs that are being deleted: one, as a rule",

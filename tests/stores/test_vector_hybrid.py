@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.ports.errors import PermanentError, TemporaryError
-from app.ports.vectors import Hybrid, VectorHit, VectorRecord
+from app.ports.vectors import Hybrid, VectorHit, VectorQuery, VectorRecord
 from app.stores.vector_engine import VectorEngine
 from app.stores.vector_file import FIRST_VERSION, SCHEMA_VERSION, VectorFile
 from app.stores.vector_fusion import fused
@@ -266,16 +266,9 @@ class AgainstAFreshFile(RuleBasedStateMachine):
 
 
 def _search(engine: VectorEngine, place: str, said: str) -> list[VectorHit]:
-    return engine.search(
-        "kb",
-        [1.0, 0.0],
-        top_k=20,
-        filter=None,
-        namespace=place,
-        include_metadata=False,
-        include_vectors=False,
-        hybrid=Hybrid(text=said, alpha=0.0),
-    )
+    hybrid = Hybrid(text=said, alpha=0.0)
+    query = VectorQuery(vector=[1.0, 0.0], top_k=20, namespace=place, include_metadata=False, hybrid=hybrid)
+    return engine.search("kb", query)
 
 
 AgainstAFreshFile.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.ports.errors import PermanentError, TemporaryError
 from app.ports.models import CallContext
-from app.ports.vectors import VectorHit, VectorRecord
+from app.ports.vectors import VectorHit, VectorQuery, VectorRecord
 from app.stores.vector_blocks import BLOCK_ROWS
 from app.stores.vector_engine import VectorEngine
 from app.stores.vector_file import VectorFile
@@ -42,11 +42,8 @@ def records(count: int, *, dimensions: int = 8, seed: int = 1) -> list[VectorRec
 
 
 async def find(store: EmbeddedVectorStore, vector: list[float], **options: Any) -> list[VectorHit]:
-    arguments = {"top_k": 5, "filter": None, "namespace": None} | options
-    hits = await store.search(
-        "kb", vector, include_metadata=False, include_vectors=False, context=call(), **arguments
-    )
-    return list(hits)
+    query = VectorQuery(vector=vector, include_metadata=False, **({"top_k": 5} | options))
+    return list(await store.search("kb", query, context=call()))
 
 
 @pytest.fixture
@@ -230,15 +227,10 @@ class TestMemory:
             engine.upsert("kb", records(500, dimensions=32), namespace=name)
         for name in "abcdefghaabbcc":
             for condition in (None, {"n": {"$lt": 10}}):
-                hits = engine.search(
-                    "kb",
-                    [1.0] * 32,
-                    top_k=3,
-                    filter=condition,
-                    namespace=name,
-                    include_metadata=False,
-                    include_vectors=False,
+                query = VectorQuery(
+                    vector=[1.0] * 32, top_k=3, filter=condition, namespace=name, include_metadata=False
                 )
+                hits = engine.search("kb", query)
                 assert len(hits) == 3
                 assert engine.resident_bytes <= 300_000
         assert engine.resident_bytes > 100_000
@@ -250,14 +242,8 @@ class TestMemory:
         tight = VectorEngine(file, cache_bytes=10_000)
         roomy.upsert("kb", records(BLOCK_ROWS + 500), namespace="")
         for condition in (None, {"n": {"$gte": BLOCK_ROWS - 5}}, {"n": {"$lt": 0}}):
-            options: dict[str, Any] = {
-                "top_k": 12,
-                "filter": condition,
-                "namespace": "",
-                "include_metadata": True,
-                "include_vectors": False,
-            }
-            assert tight.search("kb", [1.0] * 8, **options) == roomy.search("kb", [1.0] * 8, **options)
+            query = VectorQuery(vector=[1.0] * 8, top_k=12, filter=condition)
+            assert tight.search("kb", query) == roomy.search("kb", query)
         assert tight.resident_bytes == 0
         file.close()
 
@@ -339,15 +325,11 @@ class AgainstADictionary(RuleBasedStateMachine):
                 assert {hit.id for hit in found[0]} == expected
 
     def _search(self, engine: VectorEngine, place: str, colour: str | None) -> list[VectorHit]:
-        return engine.search(
-            "kb",
-            [1.0, 0.5],
-            top_k=20,
-            filter=None if colour is None else {"colour": colour},
-            namespace=place,
-            include_metadata=True,
-            include_vectors=True,
+        passing = None if colour is None else {"colour": colour}
+        query = VectorQuery(
+            vector=[1.0, 0.5], top_k=20, filter=passing, namespace=place, include_vectors=True
         )
+        return engine.search("kb", query)
 
 
 AgainstADictionary.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
