@@ -230,7 +230,7 @@ async def test_a_run_whose_items_take_long_leaves_memory_and_comes_back() -> Non
     async with bench() as it:
         run_id = await it.submit(results(each(ask, transform("a", "item", depends_on="ask"))), {"xs": [1, 2]})
         await until(it, run_id, lambda one: one.state.parked)
-        assert not it.engine.stats().active
+        await eventually(lambda: not it.engine.stats().active)
         for row in await items_of(it, run_id):
             await it.engine.answer(row.id, "ask", action="approve", data=None, by=None)
         assert (await it.finish(run_id)).outputs["results"] == [1, 2]
