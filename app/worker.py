@@ -11,7 +11,7 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -79,7 +79,7 @@ async def _work(settings: Settings, service: Service) -> None:
         with _listener(settings) as listener:
             await service.open()
             tune_garbage_collection()
-            async with _answering(_probes(settings, service, worker), listener):
+            async with _answering(_probes(settings, service, worker), listener, failed=stop.set):
                 await worker.run(stop)
     finally:
         _leave_signals(loop)
@@ -109,13 +109,19 @@ def _probes(settings: Settings, service: Service, worker: RunWorker) -> FastAPI:
 
 
 @asynccontextmanager
-async def _answering(app: FastAPI, listener: socket.socket | None) -> AsyncIterator[None]:
-    """Answer on the socket, also while the worker drains."""
+async def _answering(
+    app: FastAPI, listener: socket.socket | None, *, failed: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Answer on the socket, also while the worker drains; `failed` is called if that ends by itself.
+
+    Raises what it ended with: a worker that nobody can probe would be taken for a dead one.
+    """
     if listener is None:
         yield
         return
     server = http_server(app)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http-server")
+    serving.add_done_callback(lambda _: failed())
     log.info("worker.listening", url=url_of(listener))
     try:
         yield

@@ -67,10 +67,8 @@ class BulkIntake:
             )
         self._backlog.admitted(count)
 
-    async def _limited(
-        self, submissions: Sequence[Submission], rule: ConcurrencyRule
-    ) -> Sequence[Submission]:
-        """The submissions with their concurrency keys. Raises `LimitReached` where the rule says so."""
+    async def _keyed(self, submissions: Sequence[Submission], rule: ConcurrencyRule) -> Sequence[Submission]:
+        """The submissions with their concurrency keys."""
         pace = Pace()
         keyed = []
         for position, submission in enumerate(submissions):
@@ -82,8 +80,6 @@ class BulkIntake:
                 ) from error
             keyed.append(replace(submission, run=replace(submission.run, concurrency_key=value)))
             await pace.keep()
-        if rule.on_limit == "reject":
-            await self._refuse_too_many(keyed, rule)
         return keyed
 
     async def _refuse_too_many(self, submissions: Sequence[Submission], rule: ConcurrencyRule) -> None:
@@ -122,11 +118,17 @@ class BulkIntake:
         """
         count = len(submissions)
         try:
-            if rule is not None:
-                if not self._concurrency.kept:
-                    await self._concurrency.look()
-                submissions = await self._limited(submissions, rule)
-            await self._create(submissions, traceparent)
+            if rule is None:
+                await self._create(submissions, traceparent)
+            else:
+                submissions = await self._keyed(submissions, rule)
+                keys = [key for one in submissions if (key := key_of(one.run)) is not None]
+                async with self._concurrency.in_turn(rule, *keys):
+                    if not self._concurrency.kept:
+                        await self._concurrency.look()
+                    if rule.on_limit == "reject":
+                        await self._refuse_too_many(submissions, rule)
+                    await self._create(submissions, traceparent)
         except BaseException as error:
             self._backlog.refused(count)
             if isinstance(error, asyncio.CancelledError):

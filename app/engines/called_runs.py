@@ -7,7 +7,7 @@ that ends the called run, so no end is lost between two processes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
@@ -20,7 +20,7 @@ from app.dsl.compiled import Budget, CompiledStep
 from app.engines.attempts import as_failure
 from app.engines.budget import budget_data, budget_of, most_of
 from app.engines.call_ends import end_of
-from app.engines.children import CANCELLED, ItemCall
+from app.engines.children import CANCELLED, ItemCall, Seen
 from app.engines.codec import decode
 from app.engines.engine import (
     CancelPending,
@@ -250,15 +250,16 @@ class CalledRuns:
 
     # --- items ----------------------------------------------------------------------------------------
 
-    async def ended(self, items: Mapping[str, str]) -> Sequence[Fact]:
+    async def look(self, items: Mapping[str, str]) -> Seen:
         """One look at all of them, and one at the journal of each that has ended."""
         read = self._store.runs.statuses
         statuses = await patiently(lambda: read([*items.values()]), event="run.not_read")
+        paused = {path: run_id for path, run_id in items.items() if statuses.get(run_id) == "paused"}
         facts = []
         for path, run_id in items.items():
             if statuses.get(run_id) in TERMINAL_STATUSES and (stored := await self._read(run_id)):
                 facts.append(end_of(stored.history, path, self._clock.now()))
-        return facts
+        return Seen(ended=facts, paused=paused)
 
     async def pause(self, run_id: str) -> None:
         """Until it is durable; one that has ended or is paused already is left as it is."""

@@ -157,7 +157,9 @@ class Calls:
     async def _pass_pause_on(self) -> None:
         while self._told_pause is not (paused := self._history.state.paused):
             items = tuple(self._items.items())
-            await asyncio.gather(*(self._tell(path, run_id, paused=paused) for path, run_id in items))
+            async with asyncio.TaskGroup() as group:
+                for path, run_id in items:
+                    group.create_task(self._tell(path, run_id, paused=paused))
             self._told_pause = paused
         self._telling = False
 
@@ -192,8 +194,15 @@ class Calls:
         return True
 
     async def _look(self) -> None:
-        for fact in await self._children.ended(dict(self._items)):
+        found = await self._children.look(dict(self._items))
+        for fact in found.ended:
             self._post(fact)
+        if found.paused and not (self._telling or self._told_pause or self._history.state.paused):
+            # A pause may reach them after another process has resumed the run.
+            self._telling = True
+            for path, run_id in found.paused.items():
+                await self._tell(path, run_id, paused=False)
+            await self._pass_pause_on()
 
 
 def _nobody(_fact: Fact) -> None:

@@ -23,6 +23,15 @@ class ItemCall:
     """Steps (keys) that run again whatever an earlier run brought."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at the runs of items found."""
+
+    ended: Sequence[Fact]
+    paused: Mapping[str, str]
+    """Those that are paused, by whomever, by the paths of their steps."""
+
+
 class Children(Protocol):
     """Other runs by id. Every method may be asked again after a crash, with the same effect."""
 
@@ -60,11 +69,11 @@ class Children(Protocol):
 
     @property
     def look_seconds(self) -> float | None:
-        """How often a runner asks which items have `ended`; None where it is told."""
+        """How often a runner has a `look` at its items; None where it is told."""
         ...
 
-    async def ended(self, items: Mapping[str, str]) -> Sequence[Fact]:
-        """The ends of those that have ended, of runs by the paths of their steps."""
+    async def look(self, items: Mapping[str, str]) -> Seen:
+        """How runs are, given by the paths of their steps."""
         ...
 
     async def pause(self, run_id: str) -> None:

@@ -8,11 +8,13 @@ time. What becomes of a run too many is the engine's business.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 from app.dsl.compiled import ConcurrencyRule
 from app.engines.identity import RunIdentity
+from app.engines.turns import Turns
 from app.ports.runs import RunRow, RunStore
 
 Key = tuple[str, str, str]
@@ -53,6 +55,7 @@ class ConcurrencyBook:
         """Called runs that wait while others wait for them."""
         self._below: dict[str, set[str]] = {}
         """Run → those of the calls that it waits for."""
+        self._turns: Turns[Key] = Turns()
 
     @property
     def blocked(self) -> frozenset[str]:
@@ -90,6 +93,12 @@ class ConcurrencyBook:
         if self.kept or key is None:
             return False
         return count > limit or bool(await self._runs.overtaken(*key, keep=limit - count, limit=1))
+
+    def in_turn(self, rule: ConcurrencyRule, *keys: Key) -> AbstractAsyncContextManager[object]:
+        """Where `spoken_for` has to ask the store: wait until nobody else is between the question and what
+        follows from the answer."""
+        asks = rule.on_limit == "reject" and not self.kept
+        return self._turns.of(keys) if asks else nullcontext()
 
     def active(self, key: Key | None) -> int:
         """How many runs of this key are under way."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.core.events import Event
@@ -22,3 +22,7 @@ class Fact:
     data: Mapping[str, Any] | None = None
     encoded: bytes | None = None
     durable: asyncio.Future[bool] | None = None
+
+    def at(self, at: float) -> Fact:
+        """The same, of another time."""
+        return replace(self, event=replace(self.event, at=at))

@@ -93,16 +93,17 @@ class Intake:
         )
         self._stores = True
         """The last run that came could be stored, so the next one may begin meanwhile."""
-        self._turn = asyncio.Lock()
 
     async def submit(self, submission: Submission) -> None:
         """Accept a run. Raises `Overloaded`, `Draining`, `StoreError`."""
         self._require_open()
         workflow = self._catalog.by_definition(submission.definition)
         rule = workflow.concurrency
-        async with self._in_turn(rule):
+        if rule is not None:
+            submission = await self._keyed(submission, rule)
+        async with self._in_turn(submission.run, rule):
             if rule is not None:
-                submission = await self._limited(submission, rule)
+                await self._limit(submission, rule)
             starts = self._can_start() and not self._is_full(submission.run, rule)
             if not starts and self._backlog.size >= self._max_pending:
                 raise Overloaded(
@@ -118,9 +119,11 @@ class Intake:
         """
         workflow = self._catalog.by_definition(submission.definition)
         rule = workflow.concurrency
-        async with self._in_turn(rule):
+        if rule is not None:
+            submission = await self._keyed(submission, rule)
+        async with self._in_turn(submission.run, rule):
             if rule is not None:
-                submission = await self._limited(submission, rule)
+                await self._limit(submission, rule)
             starts = self._can_start() and not self._is_full(submission.run, rule)
             await self._take_in(submission, workflow, starts=starts)
 
@@ -145,16 +148,21 @@ class Intake:
 
     # --- places ---------------------------------------------------------------------------------------
 
-    def _in_turn(self, rule: ConcurrencyRule | None) -> AbstractAsyncContextManager[object]:
-        """Where the store has to say whether there is room, one comes after another: a burst must not slip
-        past the answer."""
-        asks = rule is not None and rule.on_limit == "reject" and not self._concurrency.kept
-        return self._turn if asks else nullcontext()
-
-    async def _limited(self, submission: Submission, rule: ConcurrencyRule) -> Submission:
-        """The submission with its concurrency key. Raises `LimitReached` where the rule says so."""
+    async def _keyed(self, submission: Submission, rule: ConcurrencyRule) -> Submission:
         key = await self._tools.decisions.concurrency_key(rule, submission.inputs)
-        run = replace(submission.run, concurrency_key=key)
+        return replace(submission, run=replace(submission.run, concurrency_key=key))
+
+    def _in_turn(self, run: RunRow, rule: ConcurrencyRule | None) -> AbstractAsyncContextManager[object]:
+        """Where the store has to say whether there is room, those of a key come one after another: a burst
+        must not slip past the answer."""
+        key = key_of(run)
+        if rule is None or key is None:
+            return nullcontext()
+        return self._concurrency.in_turn(rule, key)
+
+    async def _limit(self, submission: Submission, rule: ConcurrencyRule) -> None:
+        """Raise `LimitReached` where the rule says so."""
+        run = submission.run
         if not self._concurrency.kept:
             await self._concurrency.look()
         full = self._is_full(run, rule)
@@ -167,11 +175,10 @@ class Intake:
                 raise refusal
             if rule.on_limit == "reject":
                 raise LimitReached(
-                    f"{rule.limit} runs of workflow {run.workflow!r} with the concurrency key {key!r} are "
-                    "under way; try again when one of them has ended",
+                    f"{rule.limit} runs of workflow {run.workflow!r} with the concurrency key "
+                    f"{run.concurrency_key!r} are under way; try again when one of them has ended",
                     retry_after=LIMIT_RETRY_SECONDS,
                 )
-        return replace(submission, run=run)
 
     def _is_full(self, run: RunRow, rule: ConcurrencyRule | None) -> bool:
         return self._concurrency.full(key_of(run), rule)

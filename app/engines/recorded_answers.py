@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 from app.dsl.compiled import Budget, CompiledStep
-from app.engines.children import ItemCall
+from app.engines.children import ItemCall, Seen
 from app.engines.facts import Fact
 from app.engines.identity import RunIdentity
 from app.ports.http import HttpClient
@@ -81,9 +81,9 @@ class RecordedChildren:
 
     look_seconds: float | None = None
 
-    async def ended(self, items: Mapping[str, str]) -> Sequence[Fact]:
-        """None ever does."""
-        return ()
+    async def look(self, items: Mapping[str, str]) -> Seen:
+        """None ever ends."""
+        return Seen(ended=(), paused={})
 
     async def pause(self, run_id: str) -> None:
         """Refuses: there is no other run."""

@@ -49,7 +49,7 @@ from app.engines.patience import patiently
 from app.engines.reuse import EarlierRun, earlier_run
 from app.engines.rundata import RunData
 from app.engines.slots import Slots
-from app.engines.timekeeping import BOOT, Timekeeper
+from app.engines.timekeeping import BOOT, Timekeeper, brought_up
 from app.ports.clock import Clock
 from app.ports.runs import Journal, JournalRow, StatusChange
 
@@ -146,7 +146,9 @@ class Runner:
 
     def fold(self, facts: Sequence[Fact]) -> None:
         """Fold facts and what they decide, without starting or storing anything."""
-        self._heed_clock()
+        if by := self._heed_clock():
+            now = self._tools.clock.now()
+            facts = [fact.at(brought_up(fact.event.at, by, now)) for fact in facts]
         for fact in facts:
             if self.history.state.finishing and isinstance(fact.event, e.RunTimeoutReached):
                 self._drop(fact)  # the last step has ended in time
@@ -157,16 +159,16 @@ class Runner:
                 self._drop(fact)
         self._decide()
 
-    def _heed_clock(self) -> bool:
-        """Whether somebody set the clock: then this run's times are moved before anything else is."""
+    def _heed_clock(self) -> float:
+        """By how much somebody set the clock: this run's times are moved before anything else is."""
         by = self._time.moved()
         if not by:
-            return False
+            return 0.0
         event = e.ClockMoved(by=by, at=self._tools.clock.now())
         if not accepts(self.history.state, event):
-            return False
+            return 0.0
         self._append(Fact(event=event, data={BOOT: self._time.note()}))
-        return True
+        return by
 
     def take_batch(self) -> Batch:
         """What was folded and is not stored yet: for the creator of a run, who stores its first events."""

@@ -19,6 +19,11 @@ BOOT: Final = "boot"
 """Under which name a reading stands beside an event."""
 
 
+def brought_up(at: float, by: float, now: float) -> float:
+    """A time of a moment ago by the clock as it is `now`: it was set `by` so much just before, or since."""
+    return at + by if abs(at + by - now) < abs(at - now) else at
+
+
 class Timekeeper:
     """Compares the clock with what it was like when times were worked out last."""
 

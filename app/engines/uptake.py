@@ -36,6 +36,8 @@ QUEUED = frozenset({"pending"})
 MAX_RECOVERED = 100_000
 LOOK_AHEAD = 500
 """Queued runs that are looked at together, for not all of them may begin."""
+MOST_ASKED = 20
+"""Parked runs that are asked whether the clock was set."""
 Displace = Callable[[RunRow, ConcurrencyRule], None]
 MAX_STOPS = 3
 """Times that a run is taken up again after its runner stopped too early."""
@@ -139,11 +141,14 @@ class Uptake:
             log.warning("engine.clock_set_back", parked=woken)
 
     async def _note_clock(self) -> None:
-        """The clock may have been set while nobody executed: one parked run tells."""
-        for row in await self._store.runs.due(math.inf, limit=1):
+        """The clock may have been set while nobody executed: the first run that was parked here tells."""
+        here = self._tools.clock.boot()
+        for row in await self._store.runs.due(math.inf, limit=MOST_ASKED):
             stored = await self._read(row)
-            if stored is not None:
-                self._time = Timekeeper(self._tools.clock, stored.history.clock_noted)
+            noted = None if stored is None else stored.history.clock_noted
+            if noted is not None and noted["id"] == here.id:
+                self._time = Timekeeper(self._tools.clock, noted)
+                return
 
     async def _wake_due(self) -> None:
         """Take up parked runs whose time has come, as far as there are places."""

@@ -29,7 +29,7 @@ from app.engines.slots import Slots
 from app.engines.step_cache import CachedOutcomes
 from app.observability.recorder import NoMetrics, Recorder
 from app.observability.tracing import NullTracer
-from app.ports.clock import Boot
+from app.ports.clock import Boot, Clock
 from app.ports.lock import ExecutorLock
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Usage
 from app.ports.prices import Prices
@@ -163,7 +163,7 @@ class _Made:
 def _tools(
     store: Store, catalog: Catalog, renderer: Renderer, chat: ScriptedChat, more: Mapping[str, Any]
 ) -> _Made:
-    clock, live = WallClock(), LiveEvents()
+    clock, live = more["clock"], LiveEvents()
     limits = more["attempt_limits"] or AttemptLimits()
     prices: Prices = more["prices"]
     cached = CachedOutcomes(store.cache, renderer, clock, limits, more["recorder"] or NoMetrics())
@@ -196,8 +196,13 @@ async def bench(
     recorder: Recorder | None = None,
     prices: Prices | None = None,
     max_tokens: int = 100,
+    clock: Clock | None = None,
+    look_seconds: float | None = None,
 ) -> AsyncIterator[Bench]:
-    """A started engine; let go of abruptly at the end, as by a crash that loses nothing durable."""
+    """A started engine; let go of abruptly at the end, as by a crash that loses nothing durable.
+
+    `look_seconds`: runs also look at their items, as where nobody tells them of their ends.
+    """
     given = store is not None
     store = store or MemoryStore()
     if not given:
@@ -206,6 +211,7 @@ async def bench(
     prices = prices or ListPrices(vendors={})
     more: dict[str, Any] = {"recorder": recorder, "prices": prices, "max_tokens": max_tokens}
     more |= {"attempt_limits": attempt_limits, "attempt_slots": attempt_slots}
+    more |= {"clock": clock or WallClock()}
     made = _tools(store, catalog, renderer, chat, more)
     engine = EmbeddedEngine(
         store=store,
@@ -217,6 +223,7 @@ async def bench(
         limits=limits or EngineLimits(poll_seconds=0.02),
     )
     await engine.start()
+    made.called.look_seconds = look_seconds
     try:
         yield Bench(engine, store, chat, catalog, made.tools.slots, renderer, prices)
     finally:
@@ -235,6 +242,21 @@ class WallClock:
 
     def boot(self) -> Boot:
         return Boot("harness", 0.0)
+
+
+class SetClock(WallClock):
+    """A clock that somebody sets."""
+
+    def __init__(self, machine: str = "set") -> None:
+        self.by = 0.0
+        """Seconds ahead of the machine's."""
+        self._machine = machine
+
+    def now(self) -> float:
+        return super().now() + self.by
+
+    def boot(self) -> Boot:
+        return Boot(self._machine, self.by)
 
 
 def llm(step_id: str, prompt: str = "say something", **more: Any) -> dict[str, Any]:

@@ -78,6 +78,21 @@ async def test_a_process_that_does_not_execute_refuses_a_burst_before_any_of_it_
         await it.engine.submit_many(await batch_of(it, document, "b", 1))
 
 
+async def test_a_process_that_does_not_execute_refuses_batches_that_come_at_once() -> None:
+    slot = ExecutorSlot(holder=MemoryLock())
+    document = limited("reject", limit=4)
+    async with bench(lock=MemoryLock(slot)) as it:
+        await it.submit(document, {"customer": "b"})
+        batches = [await batch_of(it, document, "a", 2) for _ in range(4)]
+        singles = [it.submit(document, {"customer": "a"}) for _ in range(2)]
+        sent = [*(it.engine.submit_many(batch) for batch in batches), *singles]
+        answers = await asyncio.gather(*sent, return_exceptions=True)
+        refused = [isinstance(answer, LimitReached) for answer in answers]
+        assert 2 * refused[:4].count(False) + refused[4:].count(False) == 4
+        rows = await it.store.runs.list("default", RunFilter(), limit=100)
+        assert sum(row.concurrency_key == "a" for row in rows) == 4
+
+
 async def test_runs_too_many_wait_for_each_other_in_order() -> None:
     gate = Gate()
     async with bench(script=gate) as it:

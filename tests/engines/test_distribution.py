@@ -225,6 +225,21 @@ async def test_items_are_paused_and_resumed_with_a_run_whatever_process_has_it()
         assert (await it.finish(run_id)).outputs["results"] == ["1", "2"]
 
 
+async def test_an_item_that_a_pause_reaches_after_the_run_was_resumed_goes_on() -> None:
+    hold = Hold()
+    async with bench(script=hold, look_seconds=0.02) as it:
+        run_id = await it.submit(results(each(llm("a", "{{ item }}"))), {"xs": [1, 2, 3]})
+        await eventually(lambda: it.chat.in_flight == 3)
+        late, own, _ = await items_of(it, run_id)
+        await it.engine.pause(late.id, reason=PAUSED_WITH_CALLER)
+        await it.engine.pause(own.id, reason="mine")
+        await until_items(it, run_id, {"paused": 1, "running": 2})
+        assert (await it.read(own.id)).state.pause_reason == "mine"
+        hold.free.set()
+        await it.engine.resume(own.id)
+        assert (await it.finish(run_id)).outputs["results"] == ["1", "2", "3"]
+
+
 async def test_a_run_whose_items_take_long_leaves_memory_and_comes_back() -> None:
     ask = {"id": "ask", "type": "approval", "message": "?"}
     async with bench() as it:

@@ -72,8 +72,9 @@ class TemporalClient:
         async with self._connecting:
             if self._client is None:
                 try:
-                    self._client = await self._connect()
-                except RuntimeError as error:
+                    async with asyncio.timeout(CHECK_SECONDS):
+                        self._client = await self._connect()
+                except (RuntimeError, TimeoutError) as error:
                     address = self._config.address
                     raise NotPlaced(f"cannot connect to Temporal at {address!r}: {error}") from error
         return self._client
@@ -135,11 +136,12 @@ class TemporalClient:
         )
 
     async def owns(self, task_token: bytes) -> bool:
-        """Whether the activity with this token is still the one that Temporal waits for."""
+        """Whether the activity with this token is the one that Temporal waits for; yes if it does not say."""
         client = await self.connection()
         try:
-            await client.get_async_activity_handle(task_token=task_token).heartbeat()
-        except AsyncActivityCancelledError:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await client.get_async_activity_handle(task_token=task_token).heartbeat()
+        except (AsyncActivityCancelledError, TimeoutError):
             return True  # it is told so the usual way
         except RPCError as error:
             return error.status is not RPCStatusCode.NOT_FOUND

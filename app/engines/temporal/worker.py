@@ -7,10 +7,9 @@ aborted, and the next owner goes on from the journal.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
@@ -42,6 +41,7 @@ PULSES: Final = 2
 """Heartbeat time-outs after a standstill within which every task is asked for before it is begun."""
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
+POLLED_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,7 @@ class RunWorker:
         self._config = config
         self._away = "Temporal was not asked yet"
         """Why nothing is asked for."""
+        self._polled_until = 0.0
         self._controls = Controls(store.inbox, store.journal)
         engine.heard = self._controls.look
         self._pulse = Pulse(PULSES * client.heartbeat_seconds)
@@ -90,13 +91,20 @@ class RunWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take runs until `stop` is set, then drain. Raises `PermanentError` where it can never work."""
-        worker = await self._connected(stop)
-        if worker is None:
-            return
+        stopping = asyncio.create_task(stop.wait(), name="worker-stop")
+        connecting = asyncio.create_task(self._connected(), name="worker-connect")
+        try:
+            await asyncio.wait({connecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done():
+                await self._work(connecting.result(), stopping)
+        finally:
+            await _end(connecting, stopping)
+
+    async def _work(self, worker: Worker, stopping: asyncio.Task[Any]) -> None:
+        """Take runs until told to stop, and drain."""
         self._pulse.start()
         self._controls.start()
         running = asyncio.create_task(worker.run(), name="temporal-worker")
-        stopping = asyncio.create_task(stop.wait())
         log.info("worker.ready", task_queue=self._config.task_queue, identity=self._client.identity)
         try:
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -105,23 +113,29 @@ class RunWorker:
                 await worker.shutdown()
             await running
         finally:
-            stopping.cancel()
+            await _end(running)
             await self._controls.stop()
             await self._pulse.stop()
 
     async def polled(self) -> str:
-        """Which queue Temporal hears this worker ask for runs. Raises `NotPlaced` where it does not."""
+        """Which queue Temporal hears this worker ask for runs. Raises `NotPlaced` where it does not.
+
+        An answer holds for a second, however often it is asked for.
+        """
         if self._away:
             raise NotPlaced(self._away)
         queue = self._config.task_queue
-        if self._client.identity not in await self._client.workers(queue):
-            raise NotPlaced(f"Temporal does not hear this worker ask for runs of task queue {queue!r}")
+        now = asyncio.get_running_loop().time()
+        if now >= self._polled_until:
+            if self._client.identity not in await self._client.workers(queue):
+                raise NotPlaced(f"Temporal does not hear this worker ask for runs of task queue {queue!r}")
+            self._polled_until = now + POLLED_SECONDS
         return f"asks for runs of task queue {queue!r}"
 
-    async def _connected(self, stop: asyncio.Event) -> Worker | None:
-        """A worker, as soon as Temporal answers; None if this process is told to stop before."""
+    async def _connected(self) -> Worker:
+        """A worker, as soon as Temporal answers."""
         pause = FIRST_PAUSE
-        while not stop.is_set():
+        while True:
             try:
                 await self._check()
                 worker = await self._worker()
@@ -132,11 +146,8 @@ class RunWorker:
             else:
                 self._away = ""
                 return worker
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await stop.wait()
+            await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
-        return None
 
     async def _worker(self) -> Worker:
         config = self._config
@@ -154,6 +165,13 @@ class RunWorker:
             graceful_shutdown_timeout=timedelta(seconds=config.grace_seconds),
             deployment_config=_deployment(config),
         )
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    """Have tasks end, whatever they raise."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 def _deployment(config: WorkerConfig) -> WorkerDeploymentConfig | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import asyncpg
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from app.stores.postgresql.connection import Address
 from app.stores.postgresql.faults import ERRORS
@@ -21,6 +21,8 @@ from app.stores.postgresql.text import load_sql, numbered
 
 CHANNEL: Final = "orchestrator_work"
 TELL_SECONDS: Final = 5.0
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -74,14 +76,19 @@ class News:
             await self._connection.execute(self._notify, channels, payloads, timeout=TELL_SECONDS)
 
     async def _listen(self) -> None:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(ERRORS),
-            wait=wait_exponential_jitter(multiplier=0.1, jitter=0.1, max=2.0),
-        ):
-            with attempt:
-                await self._listen_once()
+        while True:
+            # Anew after every connection that stood: the next wait is a short one.
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(Exception),
+                wait=wait_exponential_jitter(multiplier=FIRST_PAUSE, jitter=FIRST_PAUSE, max=LONGEST_PAUSE),
+                before_sleep=_tell_defect,
+            ):
+                with attempt:
+                    await self._listen_once()
+            await asyncio.sleep(FIRST_PAUSE)
 
     async def _listen_once(self) -> None:
+        """Until the connection ends, once there is one."""
         # A notification is kept by nobody, so nobody needs to wait for the disk.
         connection = await self._address.connect(synchronous_commit="off")
         try:
@@ -94,10 +101,16 @@ class News:
                 joined()
             await ended.wait()
             log.warning("store_news_cut")
-            raise _Cut
         finally:
             self._connection = None
             connection.terminate()
 
     def _notified(self, _connection: Any, _process: int, channel: str, payload: object) -> None:
         self._channels[channel](str(payload))
+
+
+def _tell_defect(state: RetryCallState) -> None:
+    """Say so where listening failed for another reason than a database that is away."""
+    error = None if state.outcome is None else state.outcome.exception()
+    if error is not None and not isinstance(error, ERRORS):
+        log.error("store_news_failed", exc_info=error)
