@@ -1,7 +1,8 @@
 """`llm-orchestrator`: serve | worker | run | validate | plan | test | demo | settings | openapi | schema, and
 the commands of `app.cli_upkeep`. A document's problems are one line each, on stderr.
 
-Commands import what they need when they run, so that `--help` and `serve` start fast.
+Commands import what they need when they run, so that `--help` and `serve` start fast; and most of it after
+the settings are read, because those are what is refused most.
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ def serve(
 ) -> None:
     """Serve the REST API until SIGTERM or Ctrl-C."""
     gc.disable()  # hardly anything of what importing makes is garbage; the server turns it on again
+    settings = settings_of(only_given(server=only_given(host=host, port=port), data_dir=data_dir))
     from app.bootstrap import build
     from app.server import run_service
 
-    settings = settings_of(only_given(server=only_given(host=host, port=port), data_dir=data_dir))
     _prepare(settings)
     _run(run_service(settings, _built(build, settings)))
 
@@ -104,10 +105,10 @@ def worker(
 ) -> None:
     """Execute runs that Temporal places here (engine: temporal), until SIGTERM or Ctrl-C."""
     gc.disable()  # as for serve
+    settings = settings_of(only_given(data_dir=data_dir))
     from app.bootstrap import build_worker
     from app.worker import run_worker_process
 
-    settings = settings_of(only_given(data_dir=data_dir))
     chosen = only_given(
         max_runs=runs, task_queue=task_queue, health_host=health_host, health_port=health_port
     )
@@ -134,11 +135,11 @@ def run(  # noqa: PLR0917  typer makes options of parameters, whatever their kin
 
     The data directory is used only for the embedded vector database, where the document names it.
     """
+    settings = settings_of(only_given(data_dir=data_dir))
+    source, name = _read(file)
     from app.local_run import LocalRun, local_service, run_document, stores_vectors
 
-    settings = settings_of(only_given(data_dir=data_dir))
     given = _inputs(inputs, inputs_json)
-    source, name = _read(file)
     with ExitStack() as stack:
         if stores_vectors(source):
             _prepare(settings)
@@ -165,11 +166,11 @@ def validate(
 
     Providers and databases that the settings do not have are warnings: they may be configured elsewhere.
     """
+    settings = settings_of({})
     from app.dsl.catalog import Catalog
     from app.services.configured import Configured
     from app.steps.registry import STEP_KINDS
 
-    settings = settings_of({})
     configured = Configured(providers=frozenset(settings.all_providers()), databases=settings.all_databases())
     catalog = Catalog(STEP_KINDS)
     invalid = 0
@@ -201,12 +202,12 @@ def plan(
 
     Providers, databases and keys that the settings lack are warnings, as for validate.
     """
+    settings = settings_of({})
+    source, name = _read(file)
     from app.local_plan import plan_document, plan_json, plan_lines
     from app.local_run import local_service
 
-    settings = settings_of({})
     given = _inputs(inputs, inputs_json)
-    source, name = _read(file)
     with ExitStack() as stack:
         settings = _aside(settings, stack)
         service = _built(local_service, settings)
@@ -260,10 +261,10 @@ def demo(
     data_dir: DataDir = None,
 ) -> None:
     """Ingest the shipped documents, answer a question over HTTP, and leave the service running."""
+    settings = settings_of(only_given(server=only_given(port=port), data_dir=data_dir))
     from app.bootstrap import build
     from app.demo import run_demo
 
-    settings = settings_of(only_given(server=only_given(port=port), data_dir=data_dir))
     _prepare(settings)
     service = _built(build, settings)
     raise typer.Exit(_run(run_demo(settings, service, question=question, once=once)))

@@ -330,10 +330,10 @@ def test_operators_see_health_metrics_and_the_openapi_document(
     assert caller.http.get("/healthz").json()["status"] == "ok"
     ready = caller.http.get("/readyz").json()
     assert set(ready["checks"]) == {"store", "executor", "queue", "memory", "draining"}
-    caller.run(asks("echo"), {"text": "a secret prompt 4711"})
+    caller.run(asks("echo"), {"text": "a prompt of Timbuktu"})
     metrics = installation.metrics()
     assert 'orchestrator_workflow_executions_total{status="completed",workflow_name="asks"}' in metrics
     document = caller.http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    assert "4711" not in installation.log()
+    assert "Timbuktu" not in installation.log()
     assert "sk-simulated" not in installation.log()

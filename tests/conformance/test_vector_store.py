@@ -233,7 +233,10 @@ class TestSearch:
         found = ids(await find(store, 1, 2, 3, top_k=7))
         assert found == (sorted(found) if "ties" in entry.weaker else names[:7])
         assert len(set(found)) == 7
-        assert ids(await find(store, 1, 2, 3, top_k=100)) == names
+        everything = ids(await find(store, 1, 2, 3, top_k=100))
+        assert everything == sorted(set(everything))
+        # An approximate index may pass over some of a hundred that are all equally near.
+        assert len(everything) >= (90 if "ties" in entry.weaker else 100)
 
     async def test_vectors_and_metadata_come_only_when_asked_for(
         self, store: VectorStore, entry: Entry

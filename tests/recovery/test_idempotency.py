@@ -23,7 +23,18 @@ from tests.service_process import ServiceProcess, free_port
 CLIENTS: Final = 100
 KEY: Final = {"Idempotency-Key": "order-4711"}
 JSON: Final = {"Content-Type": "application/json"}
-POINTS: Final = (None, "commit.before:1", "commit.after:1", "acknowledge.before:1", "acknowledge.before:40")
+POINTS: Final[Sequence[object]] = (
+    None,
+    pytest.param("commit.before:1", marks=pytest.mark.chaos),
+    "commit.after:1",
+    pytest.param("acknowledge.before:1", marks=pytest.mark.chaos),
+    "acknowledge.before:40",
+)
+BATCH_POINTS: Final[Sequence[object]] = (
+    pytest.param("batch.before:1", marks=pytest.mark.chaos),
+    "batch.after:1",
+    pytest.param("acknowledge.before:1", marks=pytest.mark.chaos),
+)
 PATIENCE: Final = 0.02
 """Seconds between two tries of a client."""
 GIVE_UP: Final = 60.0
@@ -101,7 +112,7 @@ async def test_of_two_requests_under_one_key_the_first_one_wins(services: Servic
         assert len(client.runs()) == 1
 
 
-@pytest.mark.parametrize("point", ["batch.before:1", "batch.after:1", "acknowledge.before:1"])
+@pytest.mark.parametrize("point", BATCH_POINTS)
 async def test_a_batch_killed_at_a_point_is_there_once(services: Services, point: str) -> None:
     port = free_port()
     service = await asyncio.to_thread(start, services, port, point)
