@@ -79,7 +79,7 @@ async def _work(settings: Settings, service: Service) -> None:
         with _listener(settings) as listener:
             await service.open()
             tune_garbage_collection()
-            async with _answering(_probes(settings, service, worker), listener, failed=stop.set):
+            async with answering(_probes(settings, service, worker), listener, failed=stop.set):
                 await worker.run(stop)
     finally:
         _leave_signals(loop)
@@ -109,12 +109,12 @@ def _probes(settings: Settings, service: Service, worker: RunWorker) -> FastAPI:
 
 
 @asynccontextmanager
-async def _answering(
+async def answering(
     app: FastAPI, listener: socket.socket | None, *, failed: Callable[[], None]
 ) -> AsyncIterator[None]:
     """Answer on the socket, also while the worker drains; `failed` is called if that ends by itself.
 
-    Raises what it ended with: a worker that nobody can probe would be taken for a dead one.
+    Raises what it ended with, or `OSError`: a worker that nobody can probe would be taken for a dead one.
     """
     if listener is None:
         yield
@@ -125,6 +125,8 @@ async def _answering(
     log.info("worker.listening", url=url_of(listener))
     try:
         yield
+        if serving.done() and serving.exception() is None:
+            raise OSError("the server of the worker's probes ended by itself")
     finally:
         server.should_exit = True
         await serving

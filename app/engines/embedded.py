@@ -96,6 +96,7 @@ class EmbeddedEngine:
             fleet=self._fleet,
             tools=tools,
             max_active=limits.max_active_runs,
+            look_seconds=2 * limits.poll_seconds,
             gave_up=self._gave_up,
             displace=self._displace,
         )

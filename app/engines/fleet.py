@@ -48,6 +48,11 @@ class Fleet:
         """The runner of a run that is in hand."""
         return self._runners.get(run_id)
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Runs that are driven here, or are to be taken up again."""
+        return frozenset(self._runners) | self.orphans
+
     def add(self, runner: Runner) -> None:
         """Take a run in hand without driving it yet."""
         self._runners[runner.run.run_id] = runner

@@ -24,6 +24,7 @@ from app.engines.fleet import Fleet
 from app.engines.recovery import RunLoader, StoredRun, UnreadableRun
 from app.engines.runner import Runner, RunnerTools
 from app.engines.standstill import call_of, standstill
+from app.engines.strays import Strays
 from app.engines.timekeeping import Timekeeper
 from app.ports.errors import Fenced
 from app.ports.runs import RunRow, Store
@@ -60,6 +61,7 @@ class Uptake:
         max_active: int,
         gave_up: Callable[[StoredRun], None],
         displace: Displace,
+        look_seconds: float = math.inf,
     ) -> None:
         self.backlog = Backlog()
         self.wake_at: float | None = None
@@ -82,6 +84,7 @@ class Uptake:
         """In the queue."""
         self._unwakeable: set[str] = set()
         """Parked runs that cannot be read."""
+        self._strays = Strays(store.runs, fleet, seconds=look_seconds)
         self._taking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def pass_over(self) -> None:
@@ -91,6 +94,7 @@ class Uptake:
             await self._recover()
         if self._fleet.orphans:
             await self._adopt(frozenset(self._fleet.orphans))
+        await self._take_strays()
         if self.untold:
             await self._tell_callers()
         await self._heed_clock()
@@ -121,6 +125,11 @@ class Uptake:
         self._recovered = True
         write = log.warning if self._lost else log.info
         write("engine.recovered", runs=sum(taken), lost_attempts=self._lost)
+
+    async def _take_strays(self) -> None:
+        for row in await self._strays.found():
+            if row.id not in self._unwakeable and await self._take(row, parked=False):
+                log.warning("engine.stray_found", run_id=row.id)
 
     async def _tell_callers(self) -> None:
         """Have the runs taken up that may have missed the end of a run that they called."""

@@ -12,6 +12,7 @@ from tests.engines.harness import Bench, bench, llm, workflow
 
 ONE = workflow(llm("say"))
 FAST = EngineLimits(poll_seconds=0.02)
+SLOW = EngineLimits(poll_seconds=60.0)
 
 
 class Gate:
@@ -69,6 +70,34 @@ async def test_a_lock_that_comes_back_goes_on_with_what_the_rival_left() -> None
         for run_id in (kept, taken):
             assert (await engine.finish(run_id)).status == "completed"
         assert engine.engine.stats().role == "executor"
+
+
+async def test_a_run_that_the_loser_stores_as_begun_after_the_rival_has_recovered_is_gone_on_with() -> None:
+    store, stuck = MemoryStore(), Gate()
+    await store.open()
+    # The loser was not told yet, so each believes to have the lock.
+    async with (
+        bench(store=store, limits=SLOW, script=stuck.answer) as loser,
+        bench(store=store, limits=FAST) as winner,
+    ):
+        await winner.run(ONE)
+        run_id = await loser.submit(ONE)
+        await loser.chat.started.wait()
+        await loser.engine.drain(0.0)
+        assert (await winner.finish(run_id)).status == "completed"
+        assert winner.chat.calls == {"say": 2}
+
+
+async def test_runs_that_somebody_has_in_hand_are_left_to_them() -> None:
+    gate = Gate()
+    async with bench(limits=FAST, script=gate.answer) as engine:
+        run_id = await engine.submit(ONE)
+        await engine.chat.started.wait()
+        await asyncio.sleep(10 * FAST.poll_seconds)
+        gate.open.set()
+        await engine.finish(run_id)
+        assert engine.chat.calls == {"say": 1}
+        assert "AttemptLost" not in await engine.types(run_id)
 
 
 async def test_a_lock_that_was_lost_for_a_moment_aborts_nothing() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from app.engines.temporal.outbox import NotPlaced
 from app.engines.temporal.worker import RunWorker, WorkerConfig
 from app.ports.errors import PermanentError
 from app.stores.memory import MemoryStore
+from app.worker import answering
 
 IDENTITY = "1@here"
 
@@ -89,3 +92,17 @@ async def test_whether_a_worker_is_heard_is_asked_once_in_a_while_and_at_once_wh
         with pytest.raises(NotPlaced, match="does not hear"):
             await worker.polled()
     assert client.asked == 3
+
+
+async def test_a_worker_whose_probes_end_by_themselves_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        should_exit = False
+
+        async def serve(self, *, sockets: list[socket.socket]) -> None:
+            """Ends at once."""
+
+    monkeypatch.setattr("app.worker.http_server", lambda _: Ended())
+    told = asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(OSError, match="ended by itself"):
+        async with asyncio.timeout(10), answering(FastAPI(), listener, failed=told.set):
+            await told.wait()
