@@ -32,7 +32,6 @@ from app.engines.recorded_answers import RecordedChildren, compute
 from app.engines.recording import RecordedStep, Recording
 from app.engines.replayed import Replayed, error_of, failure_of
 from app.engines.rundata import RunData
-from app.ports.clock import Boot
 from app.ports.errors import CallError, TemplateFailed
 from app.steps.kind import RENDERED
 from app.templating.renderer import Renderer
@@ -54,12 +53,13 @@ class _Clock:
     """Stands still between two events."""
 
     at: float = 0.0
+    machine: str = "replay"
 
     def now(self) -> float:
         return self.at
 
-    def boot(self) -> Boot:
-        return Boot("replay", 0.0)
+    def uptime(self) -> float:
+        return self.at
 
 
 async def replay(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from app.ports.clock import Boot, Clock
+from app.ports.clock import Clock
 
 NOTICED_SECONDS: Final = 1.0
 """Less than that is left to the clock."""
@@ -30,24 +30,24 @@ class Timekeeper:
     def __init__(self, clock: Clock, noted: Mapping[str, Any] | None = None) -> None:
         """`noted`: a reading by `note`, of an earlier process perhaps; none: now."""
         self._clock = clock
-        here = clock.boot()
-        self._boot = here
-        if noted is not None and noted["id"] == here.id:
-            self._boot = Boot(noted["id"], noted["at"])
+        if noted is None or noted["id"] != clock.machine:
+            noted = {"at": clock.now() - clock.uptime()}
+        self._booted_at: float = noted["at"]
+        """When the machine was started, by its clock when times were moved last."""
 
     def moved(self) -> float:
         """By how much the clock was set since the last time that it was; 0 for next to nothing."""
-        boot = self._clock.boot()
-        by = boot.at - self._boot.at
-        if abs(by) < NOTICED_SECONDS:
+        clock = self._clock
+        by = clock.now() - clock.uptime() - self._booted_at
+        if -NOTICED_SECONDS < by < NOTICED_SECONDS:
             return 0.0
-        self._boot = boot
+        self._booted_at += by
         return by
 
     def now(self) -> float:
         """What the clock would say if nobody had set it since times were moved last."""
-        return self._clock.now() - (self._clock.boot().at - self._boot.at)
+        return self._booted_at + self._clock.uptime()
 
     def note(self) -> dict[str, Any]:
         """What the clock was like when the times that are known now were worked out."""
-        return {"id": self._boot.id, "at": self._boot.at}
+        return {"id": self._clock.machine, "at": self._booted_at}

@@ -151,11 +151,11 @@ class Uptake:
 
     async def _note_clock(self) -> None:
         """The clock may have been set while nobody executed: the first run that was parked here tells."""
-        here = self._tools.clock.boot()
+        here = self._tools.clock.machine
         for row in await self._store.runs.due(math.inf, limit=MOST_ASKED):
             stored = await self._read(row)
             noted = None if stored is None else stored.history.clock_noted
-            if noted is not None and noted["id"] == here.id:
+            if noted is not None and noted["id"] == here:
                 self._time = Timekeeper(self._tools.clock, noted)
                 return
 

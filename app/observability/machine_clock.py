@@ -1,4 +1,4 @@
-"""The machine's clock, and when the machine was started by it."""
+"""The machine's clock, and how long the machine has been up."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import time
 import uuid
 from pathlib import Path
 from typing import Final
-
-from app.ports.clock import Boot
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _UPTIME: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -18,15 +16,15 @@ class MachineClock:
     """Implements `app.ports.clock.Clock`."""
 
     def __init__(self) -> None:
-        self._id = _boot_id()
+        self.machine = _boot_id()
 
     def now(self) -> float:
         """Seconds since the epoch, UTC."""
         return time.time()
 
-    def boot(self) -> Boot:
-        """When this machine was started, by its clock of this moment."""
-        return Boot(self._id, time.time() - time.clock_gettime(_UPTIME))
+    def uptime(self) -> float:
+        """Seconds since the machine was started."""
+        return time.clock_gettime(_UPTIME)
 
 
 def _boot_id() -> str:

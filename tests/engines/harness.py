@@ -29,7 +29,7 @@ from app.engines.slots import Slots
 from app.engines.step_cache import CachedOutcomes
 from app.observability.recorder import NoMetrics, Recorder
 from app.observability.tracing import NullTracer
-from app.ports.clock import Boot, Clock
+from app.ports.clock import Clock
 from app.ports.lock import ExecutorLock
 from app.ports.models import CallContext, ChatDelta, ChatRequest, ChatResult, Usage
 from app.ports.prices import Prices
@@ -237,11 +237,13 @@ async def bench(
 class WallClock:
     """The machine's clock."""
 
+    machine = "harness"
+
     def now(self) -> float:
         return time.time()
 
-    def boot(self) -> Boot:
-        return Boot("harness", 0.0)
+    def uptime(self) -> float:
+        return time.time()
 
 
 class SetClock(WallClock):
@@ -250,13 +252,10 @@ class SetClock(WallClock):
     def __init__(self, machine: str = "set") -> None:
         self.by = 0.0
         """Seconds ahead of the machine's."""
-        self._machine = machine
+        self.machine = machine
 
     def now(self) -> float:
         return super().now() + self.by
-
-    def boot(self) -> Boot:
-        return Boot(self._machine, self.by)
 
 
 def llm(step_id: str, prompt: str = "say something", **more: Any) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from app.engines.live import LiveEvents
 from app.engines.observer import RunObserver
 from app.observability.metrics import Metrics
 from app.observability.tracing import NullTracer
-from app.ports.clock import Boot
 from app.ports.models import CallContext, ChatRequest
 from app.steps.registry import STEP_KINDS
 from tests.engines.harness import bench, llm, workflow
@@ -28,11 +27,13 @@ RUN = RunIdentity(run_id="r1", tenant="t1", workflow="w", labels={})
 
 
 class StoppedClock:
+    machine = "test"
+
     def now(self) -> float:
         return 7.0
 
-    def boot(self) -> Boot:
-        return Boot("test", 0.0)
+    def uptime(self) -> float:
+        return 7.0
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from app.ports.clock import Boot
 from app.ports.errors import StoreUnavailable
 from app.ports.runs import RunRow, RunStatus
 from app.services.retention import Retention
@@ -20,11 +19,13 @@ DAY = 86_400.0
 class Noon:
     """A clock that stands."""
 
+    machine = "test"
+
     def now(self) -> float:
         return NOON
 
-    def boot(self) -> Boot:
-        return Boot("test", 0.0)
+    def uptime(self) -> float:
+        return NOON
 
 
 async def a_store() -> MemoryStore:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from app.engines.embedded import EngineLimits
-from app.ports.clock import Boot
 from app.ports.errors import StoreUnavailable
 from app.ports.models import CallContext, ChatRequest
 from app.ports.runs import RunFilter, RunRow, WorkflowRow
@@ -33,12 +32,13 @@ class ManualClock:
     """Stands where it is put."""
 
     time: float = NOON
+    machine: str = "test"
 
     def now(self) -> float:
         return self.time
 
-    def boot(self) -> Boot:
-        return Boot("test", 0.0)
+    def uptime(self) -> float:
+        return self.time
 
 
 @dataclass
