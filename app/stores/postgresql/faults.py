@@ -88,5 +88,8 @@ def busy() -> StoreUnavailable:
 
 
 def unstorable(error: BaseException) -> StoreError:
-    """The refusal of a write that PostgreSQL cannot hold: a number over 64 bits, NUL in text."""
-    return StoreError(f"the write cannot be stored ({type(error).__name__}: {error}); nothing of it was")
+    """The refusal of a write that PostgreSQL cannot hold. The driver's words quote what was written."""
+    return StoreError(
+        f"the write cannot be stored ({type(error).__name__}), and nothing of it was: PostgreSQL holds no "
+        "numbers of more than 64 bits and no NUL in text"
+    )
