@@ -10,8 +10,8 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-# Test workers; 0 runs everything in one process.
-WORKERS ?= 2
+# Test workers, one more than the cores of a small machine: many tests wait. 0 runs everything in one process.
+WORKERS ?= 3
 # Where the mock servers of third parties are installed.
 MOCKS ?= .tools/mocks
 LLMOCK ?= .tools/llmock
