@@ -2,8 +2,9 @@
 
 An item of a distributed map is part of the run although it is a run of its own, so a pause reaches it, and
 the run stays in memory for a while as long as items end one after another: to take it up at the end of each
-would cost a fold of the whole journal. Where nobody tells the runner of the ends it asks the store for them,
-and once more after the run has gone to rest, when every further end finds it resting and has it woken.
+would cost a fold of the whole journal. Where nobody tells the runner of the ends it asks the store for them.
+Everywhere it asks once more after the run has gone to rest, when every further end finds it resting and has
+it woken: a process that has lost the run may have ended an item and told nobody.
 
 What does not belong here: what is called (`children`), how many at a time (the core).
 """
@@ -187,7 +188,7 @@ class Calls:
 
     def looks_at_rest(self) -> bool:
         """Whether a run at rest is to be kept a moment longer: an item may have ended before it rested."""
-        if not self._items or self._children.look_seconds is None or self._looked_at_rest:
+        if not self._items or self._looked_at_rest:
             return False
         self._looked_at_rest = True
         self._hands.spawn(self._look())

@@ -2,12 +2,14 @@
 
 A run counts from its begin to its end, also while it is parked. What is under way is in the executor's
 memory and is read from the store when it becomes executor; a process that stands by asks the store each
-time. What becomes of a run too many is the engine's business.
+time. A process that has lost the lock may still end runs that this one never had in hand: it asks for those
+now and then. What becomes of a run too many is the engine's business.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +17,7 @@ from typing import Final
 from app.dsl.compiled import ConcurrencyRule
 from app.engines.identity import RunIdentity
 from app.engines.turns import Turns
-from app.ports.runs import RunRow, RunStore
+from app.ports.runs import TERMINAL_STATUSES, RunRow, RunStore
 
 Key = tuple[str, str, str]
 """Tenant, workflow, and the value of the rule's key."""
@@ -51,6 +53,8 @@ class ConcurrencyBook:
         self._blocked: set[str] = set()
         self._to_begin: set[str] = set()
         """Runs that waited and were told to begin."""
+        self._refused: set[Key] = set()
+        """Keys of which a run was refused for want of a place since the last check."""
         self._calls: dict[str, Call] = {}
         """Called runs that wait while others wait for them."""
         self._below: dict[str, set[str]] = {}
@@ -77,8 +81,30 @@ class ConcurrencyBook:
         self.kept = True
 
     def let_go(self) -> None:
-        """Others may begin and end runs from here on."""
+        """Others may begin and end runs from here on; whoever waits is in the queue."""
         self.kept = False
+        for known in (self._waiting, self._blocked, self._to_begin, self._calls, self._below):
+            known.clear()
+
+    async def check(self, in_hand: Container[str], *, all_keys: bool = False) -> None:
+        """Free the places of runs that have ended elsewhere; of those `in_hand` is told when they end.
+
+        Only keys are looked at of which a run waits or was refused, unless it is to be `all_keys`.
+        """
+        keys = list(self._active) if all_keys else [*self._waiting, *self._refused]
+        self._refused.clear()
+        holders = [(key, run_id) for key in keys for run_id in self._active.get(key, ())]
+        holders = [(key, run_id) for key, run_id in holders if run_id not in in_hand]
+        if holders:
+            statuses = await self._runs.statuses([run_id for _, run_id in holders])
+            for key, run_id in holders:
+                if statuses.get(run_id) in TERMINAL_STATUSES:
+                    self.ended(key, run_id)
+
+    def refused(self, key: Key | None) -> None:
+        """A run of this key was refused for want of a place."""
+        if self.kept and key is not None:
+            self._refused.add(key)
 
     def full(self, key: Key | None, rule: ConcurrencyRule | None) -> bool:
         """Whether no run of this key may begin now."""
@@ -100,6 +126,10 @@ class ConcurrencyBook:
         asks = rule.on_limit == "reject" and not self.kept
         return self._turns.of(keys) if asks else nullcontext()
 
+    def holds(self, key: Key | None, run_id: str) -> bool:
+        """Whether this run has a place of its key."""
+        return key is not None and run_id in self._active.get(key, ())
+
     def active(self, key: Key | None) -> int:
         """How many runs of this key are under way."""
         return 0 if key is None else len(self._active.get(key, ()))
@@ -110,7 +140,7 @@ class ConcurrencyBook:
 
     def began(self, key: Key | None, run_id: str) -> bool:
         """A run of this key begins; whether that is news."""
-        if key is None or run_id in self._active.get(key, ()):
+        if key is None or self.holds(key, run_id):
             return False
         self._active.setdefault(key, {})[run_id] = None
         self._to_begin.discard(run_id)

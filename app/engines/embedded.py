@@ -97,7 +97,7 @@ class EmbeddedEngine:
             tools=tools,
             max_active=limits.max_active_runs,
             look_seconds=2 * limits.poll_seconds,
-            gave_up=self._gave_up,
+            ended=self._ended_without_runner,
             displace=self._displace,
         )
         self._backlog = self._uptake.backlog
@@ -209,8 +209,8 @@ class EmbeddedEngine:
             fact = end_of(history, path, self._tools.clock.now())
             self._fleet.spawn(self._control.tell(run_id, fact))
 
-    def _gave_up(self, stored: StoredRun) -> None:
-        """A run was ended because nobody could drive it: what it called ends with it."""
+    def _ended_without_runner(self, stored: StoredRun) -> None:
+        """Nobody could drive a run, or another process ended it: what it called ends with it."""
         self._run_ended(stored.identity, stored.history)
         for path in open_children(stored.history):
             called = stored.history.state.steps[path].control

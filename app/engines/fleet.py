@@ -113,8 +113,9 @@ class Fleet:
             await runner.drive()
             self.stops.pop(run_id, None)
         except Fenced:
+            # Another process has it, or has had it: nothing is wrong with the run.
             log.warning("run.fenced", run_id=run_id)
-            self.stopped(run_id)
+            self.orphans.add(run_id)
         except Exception:
             log.exception("run.crashed", run_id=run_id)
             self.stopped(run_id)

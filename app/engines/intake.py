@@ -174,6 +174,7 @@ class Intake:
             if refusal is not None:
                 raise refusal
             if rule.on_limit == "reject":
+                self._concurrency.refused(key_of(run))
                 raise LimitReached(
                     f"{rule.limit} runs of workflow {run.workflow!r} with the concurrency key "
                     f"{run.concurrency_key!r} are under way; try again when one of them has ended",

@@ -29,12 +29,16 @@ class Strays:
         self._next_look = 0.0
         self._seen: frozenset[str] = frozenset()
 
-    async def found(self) -> Sequence[RunRow]:
-        """Those that the look before has seen, too: one alone may meet a run on its way in or out."""
+    def due(self) -> bool:
+        """Whether it is time for a look, which is taken to follow."""
         now = asyncio.get_running_loop().time()
         if now < self._next_look:
-            return ()
+            return False
         self._next_look = now + self._seconds
+        return True
+
+    async def found(self) -> Sequence[RunRow]:
+        """Those that the look before has seen, too: one alone may meet a run on its way in or out."""
         rows = await self._runs.unfinished(limit=AT_ONCE, statuses=UNDER_WAY, exclude=self._fleet.known)
         strays = [row for row in rows if row.id not in self._fleet.known]
         before, self._seen = self._seen, frozenset(row.id for row in strays)

@@ -17,14 +17,18 @@ import structlog
 
 from app.dsl.compiled import ConcurrencyRule
 from app.engines.concurrency import Key, key_of
+from app.engines.engine import HandedOver
 from app.engines.fleet import Fleet
-from app.ports.errors import OrchestratorError, StoreError
+from app.engines.patience import patiently
+from app.ports.errors import OrchestratorError, StoreError, StoreUnavailable
 from app.ports.runs import RunRow, RunStore
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 50
 """Runs that are ended together, so that their writes share commits."""
+_LATER: Final = (StoreUnavailable, HandedOver)
+"""Why an end is asked for again."""
 
 
 class Cancel(Protocol):
@@ -63,7 +67,7 @@ class Succession:
         try:
             while True:
                 self._again.discard(key)
-                rows = await self._runs.overtaken(*key, keep=keep, limit=len(asked) + AT_ONCE)
+                rows = await self._overtaken(key, keep=keep, limit=len(asked) + AT_ONCE)
                 overtaken = [row for row in rows if row.id not in asked]
                 if overtaken:
                     # A run that waits must not begin in the place of one that ends.
@@ -79,10 +83,19 @@ class Succession:
             del self._newest[key]
             self._again.discard(key)
 
+    async def _overtaken(self, key: Key, *, keep: int, limit: int) -> Sequence[RunRow]:
+        async def read() -> Sequence[RunRow]:
+            return await self._runs.overtaken(*key, keep=keep, limit=limit)
+
+        # Nobody else looks again: whoever waits for the places would wait for the oldest to end by itself.
+        return await patiently(read, event="runs.not_displaced")
+
     async def _end(self, run_ids: Sequence[str], reason: str) -> None:
         async def end(run_id: str) -> None:
             with contextlib.suppress(OrchestratorError):  # it has ended meanwhile, or ends elsewhere
-                await self._cancel(run_id, reason=reason)
+                await patiently(
+                    lambda: self._cancel(run_id, reason=reason), event="run.not_displaced", errors=_LATER
+                )
 
         await asyncio.gather(*(end(run_id) for run_id in run_ids))
 

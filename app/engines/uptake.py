@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 import structlog
@@ -47,8 +48,9 @@ MAX_STOPS = 3
 class Uptake:
     """One for an engine; `pass_over` is called again and again while the process executes.
 
-    `gave_up` is told of a run that was ended because nobody could drive it, `displace` of one that has to
-    wait for a place although it is to take that of the oldest one of its key.
+    `ended` is told of a run that no runner of this process has ended: nobody could drive it, or another
+    process has ended it. `displace` is told of one that has to wait for a place although it is to take that
+    of the oldest one of its key.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Uptake:
         fleet: Fleet,
         tools: RunnerTools,
         max_active: int,
-        gave_up: Callable[[StoredRun], None],
+        ended: Callable[[StoredRun], None],
         displace: Displace,
         look_seconds: float = math.inf,
     ) -> None:
@@ -73,7 +75,7 @@ class Uptake:
         self._fleet = fleet
         self._tools = tools
         self._max_active = max_active
-        self._gave_up = gave_up
+        self._ended = ended
         self._displace = displace
         self.concurrency = ConcurrencyBook(store.runs)
         self._time = Timekeeper(tools.clock)
@@ -94,7 +96,9 @@ class Uptake:
             await self._recover()
         if self._fleet.orphans:
             await self._adopt(frozenset(self._fleet.orphans))
-        await self._take_strays()
+        if self._strays.due():
+            await self._take_strays()
+            await self.concurrency.check(self._fleet)
         if self.untold:
             await self._tell_callers()
         await self._heed_clock()
@@ -106,6 +110,8 @@ class Uptake:
         self._recovered = False
         self._lost = 0
         self.untold = True
+        self._unreadable.clear()
+        self._unwakeable.clear()
         self.concurrency.let_go()
 
     async def recount(self) -> None:
@@ -121,6 +127,8 @@ class Uptake:
             await self.concurrency.keep()
         rows = await self._store.runs.unfinished(limit=MAX_RECOVERED, statuses=RECOVERABLE)
         taken = [await self._take(row, parked=False) for row in rows]
+        # What ended between the two looks at the store was never in hand here.
+        await self.concurrency.check(self._fleet, all_keys=True)
         await self._note_clock()
         self._recovered = True
         write = log.warning if self._lost else log.info
@@ -192,14 +200,21 @@ class Uptake:
         for run_id in orphans:
             row = unfinished.get(run_id)
             if row is None:
-                # It has ended, or is parked and may have lost what it was told.
-                self._fleet.forget(run_id)
-                self.untold = True
+                await self._left(run_id)
             elif self._fleet.stops[run_id] <= MAX_STOPS:
                 await self._take(row)
             else:
                 message = f"the run stopped {MAX_STOPS + 1} times with an internal error; see the log"
                 await self._give_up(run_id, e.Failure(error_class="internal", message=message))
+
+    async def _left(self, run_id: str) -> None:
+        """A run whose runner stopped has ended, or is parked and may have lost what it was told."""
+        with suppress(UnreadableRun):
+            stored = await self._loader.load(run_id)
+            if stored is not None and stored.history.state.terminal:
+                self._ended(stored)
+        self._fleet.forget(run_id)
+        self.untold = True
 
     async def _give_up(self, run_id: str, failure: e.Failure) -> None:
         """End a run that is in nobody's hands as failed."""
@@ -211,7 +226,7 @@ class Uptake:
                 observer.observed(stored.identity, stored.workflow, stored.history, end)
                 observer.durable(stored.identity, stored.history)
                 self._fleet.waiters.tell(run_id, stored.history)
-                self._gave_up(stored)
+                self._ended(stored)
         except (Fenced, UnreadableRun):
             log.exception("run.left", run_id=run_id)
         self._fleet.forget(run_id)
@@ -249,7 +264,8 @@ class Uptake:
     async def _finds_place(self, row: RunRow, stored: StoredRun) -> bool:
         """Take a place of its key; a run that finds none waits, or is ended if it would wait for ever."""
         key, rule = key_of(row), stored.workflow.concurrency
-        if key is None or rule is None or not self.concurrency.full(key, rule):
+        room = self.concurrency.holds(key, row.id) or not self.concurrency.full(key, rule)
+        if key is None or rule is None or room:
             self.concurrency.began(key, row.id)
             return True
         call = call_of(row, rule, stored.identity.awaited_by)
@@ -320,6 +336,9 @@ class Uptake:
             runner.release()
             self._fleet.remove(runner)
             raise
+        if runner.history.started_at is not None:
+            # Another process may have begun it when this one had counted already.
+            self.concurrency.began(key_of(runner.run), runner.run.run_id)
         self._fleet.launch(runner)
 
     def start_fact(self, timeout: float | None) -> Fact:

@@ -7,6 +7,7 @@ cannot take writes; reads go on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -239,9 +240,9 @@ class RunStore(Protocol):
         """Set `wake_at` to 0 for every run that has one that `next_wake` could name; returns how many."""
         ...
 
-    async def wake_callers(self) -> int:
-        """Set `wake_at` to 0 for every run that has a child that ended, where `StatusChange.wakes` would;
-        returns how many.
+    async def wake_callers(self, *, ended_after: float = -math.inf) -> int:
+        """Set `wake_at` to 0 for every run that has a child that ended, after that time, where
+        `StatusChange.wakes` would; returns how many.
 
         For a start after a crash, which may have come between a child's end and its caller's parking.
         """

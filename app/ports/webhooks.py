@@ -103,7 +103,8 @@ class DueDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryOutcome:
-    """What a try came to: the delivery as it is now, unless it was asked for again meanwhile."""
+    """What a try came to: the delivery as it is now, unless it was asked for again meanwhile, or another
+    process has stored what became of as many tries."""
 
     delivery: Delivery
     disable: str | None = None

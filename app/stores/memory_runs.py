@@ -137,10 +137,12 @@ class MemoryRuns:
         await asyncio.sleep(0)
         return len(timed)
 
-    async def wake_callers(self) -> int:
+    async def wake_callers(self, *, ended_after: float = -math.inf) -> int:
         self._data.require_open()
-        runs = self._data.runs.values()
-        callers = {run.parent_run_id for run in runs if run.status in TERMINAL_STATUSES}
+        ended = [run for run in self._in(TERMINAL_STATUSES) if run.parent_run_id is not None]
+        callers = {
+            run.parent_run_id for run in ended if run.finished_at is None or run.finished_at > ended_after
+        }
         woken = sum(self._data.wake(run_id) for run_id in callers if run_id is not None)
         await asyncio.sleep(0)
         return woken

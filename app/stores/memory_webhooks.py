@@ -218,6 +218,8 @@ class MemoryWebhooks:
         stored = self._deliveries.get(key)
         if stored is None or stored.round != delivery.round:
             return
+        if stored.status != "pending" or stored.tries >= delivery.tries:
+            return
         at = delivery.next_attempt_at if self._is_enabled(delivery.endpoint_id) else None
         self._deliveries[key] = replace(
             stored,

@@ -225,7 +225,7 @@ class TestDeliveries:
         await service.run(DOCUMENT)
         store = service.bench.store.webhooks
         (row,) = await store.deliveries("default", endpoint_id=made["id"], limit=5)
-        dead = replace(row, status="dead", next_attempt_at=None, finished_at=row.created_at)
+        dead = replace(row, status="dead", tries=1, next_attempt_at=None, finished_at=row.created_at)
         await store.record([DeliveryOutcome(delivery=dead)], now=row.created_at)
         path = f"/v1/webhooks/{made['id']}/deliveries"
         (found,) = (await service.client.get(f"{path}?status=dead")).json()["data"]

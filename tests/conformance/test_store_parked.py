@@ -178,6 +178,18 @@ class TestWakes:
         assert await store.runs.wake_callers() == 2
         assert await due(store) == ["caller", "cancelled"]
 
+    async def test_callers_of_children_that_ended_long_ago_can_be_left_asleep(self, store: Store) -> None:
+        await park(store, "of-old", math.inf)
+        await park(store, "of-new", math.inf)
+        await create(
+            store,
+            a_run("c1", status="completed", parent_run_id="of-old", finished_at=NOON),
+            a_run("c2", status="completed", parent_run_id="of-new", finished_at=NOON),
+            a_run("c3", status="failed", parent_run_id="of-new", finished_at=NOON + 2),
+        )
+        assert await store.runs.wake_callers(ended_after=NOON + 1) == 1
+        assert await due(store) == ["of-new"]
+
 
 class TestKeys:
     async def test_runs_that_were_never_begun_or_have_ended_hold_no_place(self, store: Store) -> None:

@@ -280,6 +280,25 @@ class TestSending:
         (found,) = await due(store)
         assert (found.delivery.status, found.delivery.round, found.delivery.tries) == ("pending", 1, 0)
 
+    async def test_what_a_process_says_that_was_overtaken_by_another_counts_for_nothing(
+        self, store: Store
+    ) -> None:
+        await store.webhooks.create(an_endpoint())
+        for delivery_id in ("msg_1", "msg_2"):
+            await store.webhooks.add(a_delivery(delivery_id))
+        delivered = settle(a_delivery("msg_1"))
+        later = settle(
+            a_delivery("msg_2"), status="pending", tries=3, next_attempt_at=LATER, finished_at=None
+        )
+        await store.webhooks.record([delivered, later], now=NOON)
+        for delivery_id in ("msg_1", "msg_2"):
+            late = settle(
+                a_delivery(delivery_id), status="pending", tries=2, next_attempt_at=NOON, finished_at=None
+            )
+            await store.webhooks.record([late], now=NOON)
+        assert await store.webhooks.delivery("t1", "e1", "msg_1") == delivered.delivery
+        assert await store.webhooks.delivery("t1", "e1", "msg_2") == later.delivery
+
     async def test_a_dead_delivery_can_be_asked_for_again(self, store: Store) -> None:
         await store.webhooks.create(an_endpoint())
         await store.webhooks.add(a_delivery())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -59,6 +61,30 @@ def test_a_submission_to_a_standby_wakes_the_executor_at_once(services: Services
             seconds.append(time.monotonic() - begun)
     # The poll comes once a second, so half of a second would be the middle without it.
     assert sorted(seconds)[2] < 0.4, seconds
+
+
+@pytest.mark.timeout(120)
+def test_another_process_goes_on_where_the_executor_stands_still(
+    services: Services, simulator: Simulator
+) -> None:
+    frozen = services.ready()
+    standby = services.ready(data_dir=services.folder / "standby")
+    simulator.control(latency_ms=400)
+    with client_of(frozen) as first, client_of(standby) as second:
+        words = {first.accepted(f"first-{number}"): f"first-{number}" for number in range(5)}
+        simulator.wait(calls=5)
+        os.kill(frozen.pid, signal.SIGSTOP)
+        try:
+            words[second.accepted("meanwhile")] = "meanwhile"
+            for run_id, word in words.items():
+                assert second.ended(run_id)["outputs"] == outputs_of(word)
+            assert second.checks()["executor"]["detail"] == "executor"
+        finally:
+            os.kill(frozen.pid, signal.SIGCONT)
+        after = first.accepted("after")
+        assert second.ended(after)["outputs"] == outputs_of("after")
+        assert first.checks()["executor"]["detail"] == "standby"
+        assert {second.ended(run_id)["status"] for run_id in words} == {"completed"}
 
 
 class _Load:

@@ -77,6 +77,20 @@ async def test_a_server_that_gives_no_sign_of_life_loses_the_lock(
         os.kill(process, signal.SIGCONT)
 
 
+async def test_a_process_that_stands_still_loses_the_lock(url: str) -> None:
+    frozen = AdvisoryLock(Address(url=url), beat_seconds=60.0, silent_seconds=0.5)
+    rival = AdvisoryLock(Address(url=url), beat_seconds=0.1, silent_seconds=0.5)
+    try:
+        assert await frozen.acquire()
+        await lost(frozen)
+        assert await rival.acquire()
+        await asyncio.sleep(1.0)
+        assert rival.held
+    finally:
+        await frozen.release()
+        await rival.release()
+
+
 class Ears:
     """Counts what was heard."""
 

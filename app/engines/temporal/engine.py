@@ -94,7 +94,12 @@ class TemporalEngine:
         self.outbox = Outbox(placer)
         self._endings = Endings(store.runs, self.loader, live)
         self._sweep = Sweep(
-            store=store, loader=self.loader, outbox=self.outbox, queues=queues, clock=tools.clock
+            store=store,
+            loader=self.loader,
+            outbox=self.outbox,
+            queues=queues,
+            clock=tools.clock,
+            displace=self._displace,
         )
         self._asking = Asking(
             inbox=store.inbox,
@@ -131,7 +136,7 @@ class TemporalEngine:
             fleet=self._fleet,
             tools=self._tools,
             max_active=self._limits.max_active_runs,
-            gave_up=self.gave_up,
+            ended=self.gave_up,
             displace=self._displace,
         )
 

@@ -8,6 +8,7 @@ the begin is in the journal before the run is placed: so a limit holds whoever l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,12 +16,13 @@ import structlog
 
 from app.core import events as e
 from app.core.transitions import InvalidTransition
+from app.dsl.compiled import ConcurrencyRule
 from app.engines.codec import encode
 from app.engines.concurrency import Key, key_of
 from app.engines.recovery import RunLoader, StoredRun, UnreadableRun
 from app.engines.temporal.outbox import Outbox
 from app.engines.temporal.queues import TaskQueues
-from app.engines.uptake import QUEUED, RECOVERABLE
+from app.engines.uptake import QUEUED, RECOVERABLE, Displace
 from app.ports.clock import Clock
 from app.ports.errors import Fenced
 from app.ports.runs import RunRow, StatusChange, Store
@@ -34,6 +36,9 @@ AGAIN_SECONDS: Final = 60.0
 """After that long a run that was offered is offered again."""
 OVERDUE_SECONDS: Final = 10.0
 REVIVE_SECONDS: Final = 300.0
+UNTOLD_SECONDS: Final = 300.0
+"""Before the last look: so much may lie between the end of a called run, by its worker's clock, and the
+parking of a caller that was not told of it."""
 KEEP_CONTROLS_SECONDS: Final = 86_400.0
 MOST: Final = 100_000
 
@@ -42,7 +47,14 @@ class Sweep:
     """`pass_over` is called again and again while this process leads. Raises `StoreError`."""
 
     def __init__(
-        self, *, store: Store, loader: RunLoader, outbox: Outbox, queues: TaskQueues, clock: Clock
+        self,
+        *,
+        store: Store,
+        loader: RunLoader,
+        outbox: Outbox,
+        queues: TaskQueues,
+        clock: Clock,
+        displace: Displace,
     ) -> None:
         self._store = store
         self._loader = loader
@@ -51,15 +63,22 @@ class Sweep:
         self._clock = clock
         self._offered: dict[str, float] = {}
         """When a run was offered last."""
-        self._limits: dict[str, int] = {}
+        self._displace = displace
+        self._displaced: frozenset[str] = frozenset()
+        """Runs in the queue that `displace` was told of."""
+        self._rules: dict[str, ConcurrencyRule | None] = {}
         """By definition."""
         self._overdue_at = 0.0
         self._revive_at = 0.0
+        self._told_at = -math.inf
+        """When the callers of runs that had ended were woken last."""
 
     def begin_anew(self) -> None:
         """This process leads from here on: what another one did is not known."""
         self._offered.clear()
+        self._displaced = frozenset()
         self._overdue_at = self._revive_at = 0.0
+        self._told_at = -math.inf
 
     async def pass_over(self) -> None:
         """One look at everything that is due to be looked at."""
@@ -98,12 +117,14 @@ class Sweep:
         """Begin runs with a concurrency key for which there is a place, in the order of the queue."""
         active = await self._store.runs.active_by_concurrency_key()
         taken: dict[Key, int] = {key: len(run_ids) for key, run_ids in active.items()}
+        self._displaced &= {row.id for row in rows}
         for row in rows:
             key = key_of(row)
             if key is None:
                 continue
-            limit = self._limits.get(row.definition_hash)
-            if limit is not None and taken.get(key, 0) >= limit:
+            rule = self._rules.get(row.definition_hash)
+            if rule is not None and taken.get(key, 0) >= rule.limit:
+                self._find_place(row, rule, now)
                 continue
             try:
                 stored = await self._loader.load(row.id)
@@ -112,11 +133,18 @@ class Sweep:
                 continue
             if stored is None:
                 continue
-            rule = stored.workflow.concurrency
-            limit = self._limits[row.definition_hash] = MOST if rule is None else rule.limit
-            if taken.get(key, 0) < limit and await self._begin(stored, now):
+            rule = self._rules[row.definition_hash] = stored.workflow.concurrency
+            has_room = rule is None or taken.get(key, 0) < rule.limit
+            if has_room and await self._begin(stored, now):
                 taken[key] = taken.get(key, 0) + 1
                 self._offer(row, now, wake=True)
+
+    def _find_place(self, row: RunRow, rule: ConcurrencyRule, now: float) -> None:
+        """Whoever accepted a run has the oldest of its key ended for it, unless it died meanwhile."""
+        settled = abs(now - row.created_at) >= SETTLE_SECONDS
+        if rule.on_limit == "cancel_oldest" and settled and row.id not in self._displaced:
+            self._displaced |= {row.id}
+            self._displace(row, rule)
 
     async def _begin(self, stored: StoredRun, now: float) -> bool:
         """Whether the begin of a run is in the journal now; False if it cannot begin."""
@@ -135,7 +163,9 @@ class Sweep:
 
     async def _wake_overdue(self, now: float) -> None:
         """Runs whose timer should have fired, whose called run has ended, or that have a control."""
-        await self._store.runs.wake_callers()
+        # Those that were woken are not to be woken for ever: they may wait for something else by now.
+        await self._store.runs.wake_callers(ended_after=min(self._told_at, now) - UNTOLD_SECONDS)
+        self._told_at = now
         for row in await self._store.runs.due(now - OVERDUE_SECONDS, limit=PAGE):
             if row.id not in self._offered:
                 self._offer(row, now, wake=True)

@@ -13,8 +13,19 @@ import asyncpg
 
 from app.ports.errors import StoreError, StoreUnavailable
 
-ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError, TypeError)
-"""Everything that executing a statement can raise; the last ones come from values that cannot be sent."""
+ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    ValueError,
+    TypeError,
+)
+"""Everything that executing a statement can raise; the last ones come from values that cannot be sent.
+
+The driver's internal error is what a connection raises that the server is ending in this very moment.
+"""
 
 _OUTAGES: Final = {
     "53100": "the disk of the database is full: free space there",
@@ -51,7 +62,7 @@ def connection_is_lost(error: BaseException) -> bool:
     """Whether to go on with a new connection; what was under way may have been done or not."""
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return False  # an argument that cannot be sent
-    if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError):
+    if isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return True
     return _state(error).startswith(_BREAKS)
 

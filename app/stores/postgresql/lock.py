@@ -2,7 +2,8 @@
 
 The connection serves nothing else. When it breaks the lock is lost: another process may take it. A server
 that cannot be heard may have given it away already, so the connection is asked for a sign of life now and
-then, and broken off when there is none.
+then, and broken off when there is none. A process that stands still asks nothing, though the system under it
+keeps its connections alive: the server ends that of the lock then, and another process goes on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import asyncpg
 import structlog
 
 from app.ports.errors import StoreUnavailable
-from app.stores.postgresql.connection import Address
+from app.stores.postgresql.connection import SILENT_SECONDS, Address
 from app.stores.postgresql.faults import ERRORS, outage
 from app.stores.postgresql.text import Sql, load_sql, numbered
 
@@ -28,10 +29,18 @@ log = structlog.get_logger(__name__)
 class AdvisoryLock:
     """`app.ports.lock.ExecutorLock`. `acquire` raises `StoreUnavailable` when the server cannot be asked."""
 
-    def __init__(self, address: Address, *, beat_seconds: float = BEAT_SECONDS) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        beat_seconds: float = BEAT_SECONDS,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
+        """The lock is given away `silent_seconds` after the last beat: let several of them fit in."""
         self._address = address
         self._sql: Sql = load_sql()
         self._beat_seconds = beat_seconds
+        self._silent_seconds = silent_seconds
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._held = False
@@ -65,7 +74,8 @@ class AdvisoryLock:
     async def _connected(self) -> asyncpg.Connection[asyncpg.Record]:
         if self._connection is None or self._connection.is_closed():
             await self._disconnect()
-            self._connection = await self._address.connect()
+            silence = round(1000 * self._silent_seconds)
+            self._connection = await self._address.connect(idle_session_timeout=str(silence))
         return self._connection
 
     async def _disconnect(self) -> None:

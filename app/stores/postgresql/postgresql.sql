@@ -484,7 +484,7 @@ WHERE webhook_endpoints.tenant = :tenant AND webhook_endpoints.run_id = '';
 -- name: webhook_record
 UPDATE webhook_deliveries SET status=CAST(:status AS TEXT), tries=:tries, attempts=:attempts, next_attempt_at=(SELECT CAST(:next_attempt_at AS DOUBLE PRECISION) AS anon_1
 FROM webhook_endpoints AS mine
-WHERE mine.id = webhook_deliveries.endpoint_id AND mine.enabled = 1), finished_at=:finished_at WHERE webhook_deliveries.endpoint_id = :this_endpoint AND webhook_deliveries.id = :this_id AND webhook_deliveries.round = :this_round;
+WHERE mine.id = webhook_deliveries.endpoint_id AND mine.enabled = 1), finished_at=:finished_at WHERE webhook_deliveries.endpoint_id = :this_endpoint AND webhook_deliveries.id = :this_id AND webhook_deliveries.round = :this_round AND webhook_deliveries.status = 'pending' AND webhook_deliveries.tries < :this_try;
 
 -- name: webhooks_pending
 SELECT count(*) AS count_1
@@ -537,7 +537,7 @@ UPDATE runs SET wake_at=0.0 WHERE runs.wake_at IS NOT NULL AND runs.status IN ('
 -- name: wake_callers
 UPDATE runs SET wake_at=0.0 WHERE runs.status IN ('pending', 'running', 'waiting', 'paused', 'cancelling') AND (runs.status = 'waiting' OR runs.status = 'cancelling' AND runs.wake_at IS NOT NULL) AND (EXISTS (SELECT 1
 FROM runs AS child
-WHERE child.parent_run_id = runs.id AND child.status IN ('completed', 'failed', 'cancelled', 'timed_out')));
+WHERE child.parent_run_id = runs.id AND child.status IN ('completed', 'failed', 'cancelled', 'timed_out') AND (child.finished_at IS NULL OR child.finished_at > :ended_after)));
 
 -- name: active_by_key
 SELECT runs.tenant, runs.workflow, runs.concurrency_key, runs.id

@@ -82,7 +82,7 @@ async def transfer(data_dir: Path, address: Address) -> Sequence[Transferred]:
     source_lock = FileLock(data_dir)
     if not await source_lock.acquire():
         raise StoreError("a process executes runs on data_dir: stop every service there first")
-    target_lock = AdvisoryLock(address)
+    target_lock = AdvisoryLock(address, silent_seconds=LONG_SECONDS)
     try:
         if not await target_lock.acquire():
             raise StoreError("a process executes runs on store.url: stop every service there first")

@@ -33,10 +33,9 @@ class ParkedRuns:
         text, parameters = self._sql["wake_parked"], {"never": math.inf}
         return await self._writer.run(lambda connection: connection.execute(text, parameters).rowcount)
 
-    async def wake_callers(self) -> int:
-        return await self._writer.run(
-            lambda connection: connection.execute(self._sql["wake_callers"]).rowcount
-        )
+    async def wake_callers(self, *, ended_after: float = -math.inf) -> int:
+        text, parameters = self._sql["wake_callers"], {"ended_after": ended_after}
+        return await self._writer.run(lambda connection: connection.execute(text, parameters).rowcount)
 
     async def active_by_concurrency_key(self) -> Mapping[tuple[str, str, str], Sequence[str]]:
         found: dict[tuple[str, str, str], list[str]] = {}

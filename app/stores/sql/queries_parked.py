@@ -29,7 +29,9 @@ _parked = or_(
 )
 _child = runs.alias("child")
 _ended_child: Any = select(literal_column("1")).where(
-    _child.c.parent_run_id == runs.c.id, one_of(_child.c.status, FINISHED)
+    _child.c.parent_run_id == runs.c.id,
+    one_of(_child.c.status, FINISHED),
+    _child.c.finished_at.is_(None) | (_child.c.finished_at > bindparam("ended_after")),
 )
 
 

@@ -162,6 +162,7 @@ def _record() -> ClauseElement:
     return (
         update(_dels)
         .where(_delivery, _dels.c.round == bindparam("this_round"))
+        .where(pending, _dels.c.tries < bindparam("this_try"))
         .values(
             status=bindparam("status"),
             tries=bindparam("tries"),

@@ -224,6 +224,7 @@ def _outcome(delivery: Delivery) -> dict[str, Any]:
         "this_endpoint": delivery.endpoint_id,
         "this_id": delivery.id,
         "this_round": delivery.round,
+        "this_try": delivery.tries,
         "status": delivery.status,
         "tries": delivery.tries,
         "attempts": attempts_text(delivery.attempts, delivery.id),
