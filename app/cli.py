@@ -105,14 +105,13 @@ def worker(
 ) -> None:
     """Execute runs that Temporal places here (engine: temporal), until SIGTERM or Ctrl-C."""
     gc.disable()  # as for serve
-    settings = settings_of(only_given(data_dir=data_dir))
-    from app.bootstrap import build_worker
-    from app.worker import run_worker_process
-
     chosen = only_given(
         max_runs=runs, task_queue=task_queue, health_host=health_host, health_port=health_port
     )
-    settings = settings.model_copy(update={"temporal": settings.temporal.model_copy(update=chosen)})
+    settings = settings_of(only_given(temporal=chosen, data_dir=data_dir))
+    from app.bootstrap import build_worker
+    from app.worker import run_worker_process
+
     _prepare(settings)
     _run(run_worker_process(settings, _built(build_worker, settings)))
 

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from app.engines.temporal.client import TemporalClient
     from app.engines.temporal.worker import RunWorker
 
-EXTRA: Final = (
-    "engine 'temporal' needs the extra 'temporal': install it with pip install 'llm-orchestrator[temporal]'"
-)
+EXTRA: Final = "engine 'temporal' needs the extra 'temporal': run pip install '.[temporal]' in the checkout"
 
 
 def temporal_client(settings: TemporalSettings, *, lazy: bool) -> TemporalClient:

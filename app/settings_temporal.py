@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from app.settings_fields import HostPort
 from app.settings_providers import Group
+
+QueueName = Annotated[str, StringConstraints(min_length=1)]
+LabelIs = Annotated[str, StringConstraints(pattern=r"^[^=]+=")]
+"""A label and its value, as in `tier=gpu`."""
 
 
 class TemporalSettings(Group):
@@ -15,13 +20,13 @@ class TemporalSettings(Group):
 
     address: HostPort = Field("127.0.0.1:7233", description="Host and port of the cluster's frontend.")
     namespace: str = Field("default", description="Namespace of the runs.")
-    task_queue: str = Field(
+    task_queue: QueueName = Field(
         "llm-orchestrator", description="Queue of runs without one of their own, and of workers."
     )
-    tenant_queues: dict[str, str] = Field(
+    tenant_queues: dict[str, QueueName] = Field(
         default_factory=dict, description="Queues by tenant, as a JSON object; they go before label_queues."
     )
-    label_queues: dict[str, str] = Field(
+    label_queues: dict[LabelIs, QueueName] = Field(
         default_factory=dict, description='Queues by label, as a JSON object such as {"tier=gpu": "gpu"}.'
     )
     max_runs: int = Field(200, ge=1, description="Runs that one worker executes at once.")

@@ -82,7 +82,7 @@ def extras(settings: Settings) -> Iterator[Finding]:
             said = ", ".join(f"{name} {it}" for name, it in zip(packages, versions, strict=True))
             yield ok(f"extra {extra}", f"installed: {said}")
         elif needed.get(extra):
-            advice = f"pip install 'llm-orchestrator[{extra}]'"
+            advice = f"run pip install '.[{extra}]' in the checkout"
             yield fail(f"extra {extra}", "not installed, and the settings need it", advice)
         else:
             absent.append(extra)

