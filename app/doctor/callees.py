@@ -125,4 +125,7 @@ async def temporal(service: Service, settings: Settings) -> list[Finding]:
     if not workers:
         advice = "start one: llm-orchestrator worker"
         return [found, warn("workers", f"no worker waits on the task queue {queue!r}", advice)]
-    return [found, ok("workers", f"{len(workers)} wait on the task queue {queue!r}")]
+    return [
+        found,
+        ok("workers", f"{len(workers)} asked the task queue {queue!r} for runs in the last minutes"),
+    ]
