@@ -15,6 +15,7 @@ from app.ports.errors import StoreUnavailable
 from app.ports.models import CallContext, ChatRequest
 from app.ports.runs import RunFilter, RunRow, WorkflowRow
 from app.ports.schedules import FireCounts, FiringSchedule, ScheduleRow
+from app.services.runs import RunService
 from app.services.schedule_decisions import run_id_of
 from app.services.schedule_ticker import BATCH, ScheduleTicker
 from app.stores.memory import MemoryStore
@@ -441,24 +442,33 @@ async def test_the_limit_of_one_workflow_delays_no_other_schedule() -> None:
 # --- many ---------------------------------------------------------------------------------------------
 
 
-async def test_very_many_at_once_leave_the_loop_free(started: Fixture) -> None:
+async def test_very_many_at_once_leave_the_loop_free(
+    started: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     count = 5 * BATCH
     for number in range(count):
         await started.add(f"s{number}", interval_seconds=None, cron="* * * * *", time_zone="Europe/Berlin")
     started.clock.time = NOON + 60
-    longest, ended = 0.0, asyncio.Event()
-    loop = asyncio.get_running_loop()
+    # Work in a turn of the loop is counted, not timed: how long it takes is the machine's affair.
+    at_once, most, ended = 0, 0, asyncio.Event()
+    submit = RunService.submit
+
+    async def counted(self: RunService, *args: Any, **options: Any) -> Any:
+        nonlocal at_once
+        at_once += 1
+        return await submit(self, *args, **options)
+
+    monkeypatch.setattr(RunService, "submit", counted)
 
     async def watch() -> None:
-        nonlocal longest
+        nonlocal at_once, most
         while not ended.is_set():
-            before = loop.time()
             await asyncio.sleep(0)
-            longest = max(longest, loop.time() - before)
+            most, at_once = max(most, at_once), 0
 
     watching = asyncio.create_task(watch())
     await started.ticker.fire()
     ended.set()
     await watching
     assert len(await started.runs()) == count
-    assert longest < 1.0
+    assert 0 < most <= BATCH
