@@ -80,7 +80,9 @@ class WorkerPool:
 
     def __init__(self, limits: RenderLimits, size: int) -> None:
         self._limits = limits
+        self._size = size
         self._turns = asyncio.Semaphore(size)
+        self._closing = asyncio.Lock()
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._closed = False
@@ -118,6 +120,8 @@ class WorkerPool:
     async def _start(self) -> _Worker:
         worker = await _Worker.start()
         self._all.add(worker)
+        if self._closed:  # it was just being made: whoever closes waits for this request, and then for it
+            worker.kill()
         hello = {
             "memory_bytes": self._limits.memory_bytes,
             "timeout_seconds": self._limits.timeout_seconds,
@@ -150,5 +154,9 @@ class WorkerPool:
         self._idle.clear()
         for worker in self._all:
             worker.kill()
-        await asyncio.gather(*(worker.ended() for worker in self._all))
-        self._all.clear()
+        # With every turn in hand no request is under way, and none is just starting a worker.
+        async with self._closing, contextlib.AsyncExitStack() as turns:
+            for _ in range(self._size):
+                await turns.enter_async_context(self._turns)
+            await asyncio.gather(*(worker.ended() for worker in self._all))
+            self._all.clear()

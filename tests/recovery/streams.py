@@ -78,8 +78,10 @@ def history_of(events: Sequence[Event]) -> list[Event]:
 
 
 def deltas(events: Sequence[Event], step: str) -> str:
-    """What was streamed of a step, put together."""
-    return "".join(it["data"]["text"] for it in events if it["type"] == "step.delta" and it["path"] == step)
+    """What was streamed of a step by the attempt that completed it, put together."""
+    ended = (step, events[place(events, "step.completed", step)]["attempt"])
+    said = (event for event in events if event["type"] == "step.delta")
+    return "".join(event["data"]["text"] for event in said if (event["path"], event["attempt"]) == ended)
 
 
 def place(events: Sequence[Event], kind: str, step: str) -> int:

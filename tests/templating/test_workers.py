@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psutil
 import pytest
@@ -125,6 +126,29 @@ async def test_closing_ends_a_render_in_flight_and_refuses_new_ones() -> None:
     with pytest.raises(TemplateFailed, match="stopping"):
         await renderer.render(GOOD, {"inputs": {"a": 1}})
     assert not worker_processes()
+
+
+async def test_a_worker_that_is_just_being_made_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    making, made = asyncio.Event(), asyncio.Event()
+    start = asyncio.create_subprocess_exec
+
+    async def slow_start(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*command, **options)
+        making.set()
+        await made.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow_start)
+    renderer = Renderer(RenderLimits(timeout_seconds=20.0))
+    endless = asyncio.create_task(renderer.render(ENDLESS, {}))
+    await making.wait()
+    closing = asyncio.create_task(renderer.close())
+    await asyncio.sleep(0)
+    made.set()
+    await closing
+    assert not worker_processes()
+    with pytest.raises(TemplateFailed, match="could not be started"):
+        await endless
 
 
 async def test_no_worker_starts_before_it_is_needed(renderer: Renderer) -> None:
