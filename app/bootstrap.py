@@ -334,7 +334,7 @@ class _Wiring:
 
     def _engine(self) -> PlacingEngine:
         settings, live = self.settings, LiveEvents()
-        self.relay = Relay(live, self.storage.peers)
+        self.relay = Relay(live, self.storage.peers, look=self._heard_of_work)
         called = CalledRuns(self.store, self.catalog, self.clock)
         self.tools = self._tools(live, called)
         limits = EngineLimits(

@@ -1,7 +1,7 @@
 """What people and other runs ask of a run that is under way: cancel, pause, resume, answer, go on.
 
 Each is a fact for the run's own runner, which is brought into memory if need be; the asker hears once it
-is durable. Only the process that executes can do it.
+is durable. Only the process that executes can do it; others ask it to (`app.engines.asking`).
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class RunControl:
         self._lock = lock
         self._clock = clock
         self._patience = patience
+
+    @property
+    def serves(self) -> bool:
+        """Whether this process executes, and knows what the last executor left."""
+        return self._lock.held and self._uptake.concurrency.kept
 
     async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
         """End a run early, wherever it is in its life."""
@@ -125,7 +130,7 @@ class RunControl:
         return durable.result()
 
     def _check_role(self) -> None:
-        if not (self._lock.held and self._uptake.concurrency.kept):
+        if not self.serves:
             raise StandingBy("this process stands by; ask the one that executes, or try again later")
 
     def _refusal(self, runner: Runner, because: str) -> Exception:

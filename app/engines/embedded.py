@@ -22,6 +22,8 @@ import structlog
 from app.core import events as e
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import ConcurrencyRule
+from app.engines.asked_elsewhere import AskedElsewhere
+from app.engines.asking import Asking
 from app.engines.budget import open_children
 from app.engines.call_ends import end_of
 from app.engines.called_runs import CalledRuns
@@ -108,6 +110,8 @@ class EmbeddedEngine:
             clock=tools.clock,
             patience=limits.cancel_seconds,
         )
+        self._asking = self._new_asking()
+        self._asked = AskedElsewhere(store.inbox, store.journal, self._uptake, tools.clock)
         self._succession = Succession(store.runs, self._fleet, self._control.cancel)
         self._intake = self._new_intake()
         called.connect(
@@ -133,12 +137,22 @@ class EmbeddedEngine:
             displace=self._displace,
         )
 
+    def _new_asking(self) -> Asking:
+        return Asking(
+            inbox=self._store.inbox,
+            runs=self._store.runs,
+            loader=self._loader,
+            clock=self._tools.clock,
+            wake=lambda _: self._live.work_waits(),
+            patience=self._limits.cancel_seconds,
+        )
+
     # --- life -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Become executor (and recover what is unfinished) or standby."""
         if await self._lock.acquire():
-            await self._uptake.pass_over()
+            await self._pass_over()
         self._supervisor = asyncio.create_task(self._supervise(), name="engine-supervisor")
 
     async def drain(self, grace_seconds: float) -> None:
@@ -149,6 +163,7 @@ class EmbeddedEngine:
         self._intake.closed = True
         await self._stop_supervisor()
         await self._fleet.drain(grace_seconds)
+        await self._asked.stop()
         # What was handed to the store must be in the journal before anybody else may fold it.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
@@ -190,6 +205,8 @@ class EmbeddedEngine:
         self._report_load()
         if look:
             self._work.set()
+        if not self._lock.held:
+            self._live.work_waits()
 
     # --- ends -----------------------------------------------------------------------------------------
 
@@ -256,17 +273,21 @@ class EmbeddedEngine:
 
     async def _look_after(self) -> None:
         if self._lock.held:
-            await self._uptake.pass_over()
+            await self._pass_over()
         elif await self._lock.acquire():
             log.info("engine.took_over")
             # The lock may have been lost and won again; somebody else may have had it in between.
             self._uptake.begin_anew()
-            await self._uptake.pass_over()
+            await self._pass_over()
         else:
             if len(self._fleet):
                 await self._step_down()
             await self._uptake.recount()
         self._report_load()
+
+    async def _pass_over(self) -> None:
+        await self._uptake.pass_over()
+        await self._asked.pass_over()
 
     async def _step_down(self) -> None:
         """Another process has the lock: it goes on with the runs that this one has in hand."""
@@ -282,20 +303,25 @@ class EmbeddedEngine:
 
     async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
         """End a run early, wherever it is in its life."""
-        return await self._control.cancel(run_id, reason=reason)
+        return await self._whom.cancel(run_id, reason=reason)
 
     async def pause(self, run_id: str, *, reason: str | None) -> None:
         """Start nothing further of a run."""
-        await self._control.pause(run_id, reason=reason)
+        await self._whom.pause(run_id, reason=reason)
 
     async def resume(self, run_id: str, *, budget: Mapping[str, Any] | None = None) -> None:
         """Go on with a paused run."""
-        await self._control.resume(run_id, budget=budget)
+        await self._whom.resume(run_id, budget=budget)
         self._work.set()
 
     async def answer(self, run_id: str, path: str, *, action: str, data: Any, by: str | None) -> None:
         """Answer an approval of a run."""
-        await self._control.answer(run_id, path, action=action, data=data, by=by)
+        await self._whom.answer(run_id, path, action=action, data=data, by=by)
+
+    @property
+    def _whom(self) -> RunControl | Asking:
+        """Who does what is asked of runs: this process, or by way of the inbox the one that executes."""
+        return self._control if self._control.serves else self._asking
 
     # --- news -----------------------------------------------------------------------------------------
 

@@ -49,6 +49,10 @@ class Elsewhere(Protocol):
         """A piece of an answer came."""
         ...
 
+    def work_waits(self) -> None:
+        """Something that the process that executes has to do was stored here."""
+        ...
+
 
 class LiveListener:
     """One reader's ear."""
@@ -174,6 +178,11 @@ class LiveEvents:
             listener.hear_delta(delta)
         if self._elsewhere is not None:
             self._elsewhere.said(run_id, delta)
+
+    def work_waits(self) -> None:
+        """Tell the process that executes that something to do was stored."""
+        if self._elsewhere is not None:
+            self._elsewhere.work_waits()
 
     # --- from elsewhere -------------------------------------------------------------------------------
 

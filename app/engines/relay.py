@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
 from app.engines.engine import Delta
 from app.engines.live import LiveEvents, Wish
 from app.engines.outlet import Outlet
-from app.engines.relay_notes import Hello, Message, Tidings, Told, Wishes, read, write
+from app.engines.relay_notes import Hello, Message, Tidings, Told, Wishes, Work, read, write
 from app.ports.peers import Note, Peers
 
 GATHER_SECONDS: Final = 0.05
@@ -46,11 +46,14 @@ class Relay:
         live: LiveEvents,
         peers: Peers,
         *,
+        look: Callable[[], None],
         refresh_seconds: float = REFRESH_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
+        """`look` is called where another process stored something to do."""
         self._live = live
         self._peers = peers
+        self._look = look
         self._refresh_seconds = refresh_seconds
         self._lease_seconds = lease_seconds
         self._wishes: dict[str, Wish] = {}
@@ -58,6 +61,7 @@ class Relay:
         self._changed: dict[str, Wish | None] = {}
         """Of that, what others are to hear."""
         self._says_hello = False
+        self._says_work = False
         self._asked_by: set[str] = set()
         """Who is to hear all of it."""
         self._wanted: dict[str, dict[str, _Lease]] = {}
@@ -126,6 +130,11 @@ class Relay:
                 self._outlet(name).say(run_id, delta)
                 self._due.set()
 
+    def work_waits(self) -> None:
+        """Something to do was stored."""
+        self._says_work = True
+        self._tell_now()
+
     def _outlet(self, name: str) -> Outlet:
         outlet = self._outlets.get(name)
         if outlet is None:
@@ -162,6 +171,9 @@ class Relay:
         if self._says_hello:
             self._says_hello = False
             notes += _notes_of(Hello())
+        if self._says_work:
+            self._says_work = False
+            notes += _notes_of(Work())
         asked_by, self._asked_by = self._asked_by, set()
         for name in asked_by:
             notes += _notes_of(Wishes(runs=self._wishes), to=name)
@@ -197,6 +209,8 @@ class Relay:
             case Hello():
                 self._asked_by.add(sender)
                 self._tell_now()
+            case Work():
+                self._look()
             case Wishes(runs=runs):
                 self._want(sender, runs)
             case Tidings(items=items):

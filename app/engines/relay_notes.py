@@ -61,7 +61,12 @@ class Tidings:
     items: Sequence[Told | Said]
 
 
-Message = Hello | Wishes | Tidings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Something that the process that executes has to do was stored."""
+
+
+Message = Hello | Wishes | Tidings | Work
 
 
 def write(message: Message) -> list[str]:
@@ -69,6 +74,8 @@ def write(message: Message) -> list[str]:
     match message:
         case Hello():
             return ['{"hello":1}']
+        case Work():
+            return ['{"work":1}']
         case Wishes(runs=runs):
             return [f'{{"wishes":[{listed}]}}' for listed in _packed(_wish_lines(runs))]
         case Tidings(items=items):
@@ -83,6 +90,8 @@ def read(text: str) -> Message | None:
         body = orjson.loads(text)
         if "hello" in body:
             return Hello()
+        if "work" in body:
+            return Work()
         if "wishes" in body:
             return Wishes(runs={run_id: Wish(wish) if wish else None for run_id, wish in body["wishes"]})
         return Tidings(items=[_item(entry) for entry in body["tidings"]])

@@ -18,7 +18,7 @@ import uuid_utils
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledWorkflow
 from app.engines.budget import asked_budget
-from app.engines.engine import CancelReceipt, Engine, StandingBy, Submission
+from app.engines.engine import CancelReceipt, Engine, Submission
 from app.engines.recovery import StoredRun
 from app.ports.clock import Clock
 from app.ports.errors import AlreadyExists
@@ -348,14 +348,6 @@ class RunService:
             return receipt(await self._engine.cancel(run_id, reason=reason))
 
         return await self._idempotency.once(principal.tenant, key, cancel)
-
-    def require_control(self) -> None:
-        """Refuse a promise to cancel that this process could not keep. Raises `StandingBy`."""
-        if self._engine.stats().role == "standby":
-            raise StandingBy(
-                "this process stands by, so it could not cancel the run when you go away; send the request "
-                "to the process that executes, or without on_disconnect=cancel"
-            )
 
     async def abandon(self, principal: Principal, run_id: str) -> None:
         """Cancel for a caller that went away; nobody is left to hear of a refusal."""

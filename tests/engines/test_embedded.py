@@ -326,7 +326,7 @@ class HidingStore(MemoryStore):
 
     def __init__(self, other: MemoryStore) -> None:
         super().__init__()
-        self.journal, self.runs = other.journal, other.runs
+        self.journal, self.runs, self.inbox = other.journal, other.runs, other.inbox
 
         async def none(**options: Any) -> Sequence[RunRow]:
             return ()

@@ -11,7 +11,7 @@ from app.engines.engine import Delta
 from app.engines.live import LiveEvents, LiveListener, Wish
 from app.engines.outlet import MAX_CHARACTERS, Outlet
 from app.engines.relay import Relay
-from app.engines.relay_notes import Hello, Said, Tidings, Told, Wishes, read, write
+from app.engines.relay_notes import Hello, Message, Said, Tidings, Told, Wishes, Work, read, write
 from app.ports.peers import MAX_NOTE_BYTES, Note
 from app.stores.memory_peers import MemoryPeers, PeerRoom
 from tests.engines.harness import eventually
@@ -53,10 +53,11 @@ def test_what_fits_into_no_note_is_left_out() -> None:
     [
         Hello(),
         Wishes(runs={"r": Wish.EVERYTHING, "s": Wish.END, "t": None}),
+        Work(),
         Tidings(items=[said("é\n\x00"), told(4), told(5, ended=True)]),
     ],
 )
-def test_a_message_is_read_as_it_was_written(message: Hello | Wishes | Tidings) -> None:
+def test_a_message_is_read_as_it_was_written(message: Message) -> None:
     [text] = write(message)
     assert "\n" not in text
     assert read(text) == message
@@ -134,7 +135,11 @@ class Process:
     def __init__(self, room: PeerRoom) -> None:
         self.live = LiveEvents()
         self.peers = Overheard(room)
-        self.relay = Relay(self.live, self.peers, refresh_seconds=0.05, lease_seconds=0.3)
+        self.looks = 0
+        self.relay = Relay(self.live, self.peers, look=self.look, refresh_seconds=0.05, lease_seconds=0.3)
+
+    def look(self) -> None:
+        self.looks += 1
 
     def wants(self, run_id: str) -> bool:
         """Whether it knows that somebody else wants to hear of the run."""
@@ -274,6 +279,14 @@ async def test_one_that_comes_later_hears_of_every_wish_at_once(pair: tuple[Proc
         await late.relay.start()
         await eventually(lambda: late.wants("r"))
         await late.relay.stop()
+
+
+async def test_the_others_look_at_the_store_when_work_waits(pair: tuple[Process, Process]) -> None:
+    first, second = pair
+    for _ in range(3):
+        first.live.work_waits()
+    await eventually(lambda: second.looks > 0)
+    assert first.looks == 0
 
 
 async def test_news_wait_while_others_cannot_be_reached(pair: tuple[Process, Process]) -> None:

@@ -108,8 +108,6 @@ async def _run_workflow(
 async def _submit(
     request: Request, services: ApiServices, principal: Principal, terms: Terms, wanted: RunRequest
 ) -> Response:
-    if terms.cancel_on_disconnect and terms.wait_seconds is not None:
-        services.runs.require_control()
     key = await idempotency_of(request, terms.key)
     try:
         accepted = await services.runs.submit(principal, wanted, accepted_answer, key)

@@ -21,6 +21,7 @@ import structlog
 
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import ConcurrencyRule
+from app.engines.asking import Asking
 from app.engines.budget import open_children
 from app.engines.called_runs import CalledRuns
 from app.engines.embedded import EngineLimits
@@ -33,7 +34,6 @@ from app.engines.live import LiveEvents
 from app.engines.recovery import RunLoader, StoredRun
 from app.engines.runner import Runner, RunnerTools
 from app.engines.succession import Succession
-from app.engines.temporal.asking import Asking
 from app.engines.temporal.belonging import require_own_runs
 from app.engines.temporal.following import Endings
 from app.engines.temporal.outbox import NotPlaced, Outbox, Placer

@@ -1,7 +1,7 @@
-"""What people ask of a run that some worker owns: written into the inbox, answered by what became of it.
+"""What people ask of a run that another process owns: written into the inbox, answered by what became of it.
 
-The worker that has the run in hand looks into the inbox several times a second; a run that nobody has in
-hand is woken. The asker learns the outcome from the inbox, so it does not matter which worker settled it.
+Whoever has the run in hand looks into the inbox; a run that nobody has in hand is woken, or taken up. The
+asker learns the outcome from the inbox, so it does not matter which process settled it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from app.core import events as e
 from app.core.state import StepStatus
 from app.engines.codec import encode
 from app.engines.engine import CancelPending, CancelReceipt, NotPossible, RunEnded, receipt_of
+from app.engines.inbox_facts import ORDER
 from app.engines.recovery import RunLoader, StoredRun
-from app.engines.temporal.controls import ORDER
 from app.ports.clock import Clock
 from app.ports.inbox import ControlRow, Inbox
 from app.ports.runs import TERMINAL_STATUSES, RunStore
@@ -98,7 +98,7 @@ class Asking:
                 return await self._outcome(control_id, lambda: self._has_ended(run_id))
         except TimeoutError:
             raise CancelPending(
-                f"the request about run {run_id!r} is kept, and no worker has taken it up yet; "
+                f"the request about run {run_id!r} is kept, and no process has taken it up yet; "
                 "it takes effect when one does, look at the run then"
             ) from None
 
