@@ -193,7 +193,7 @@ async def test_calls_beyond_the_rate_wait_for_it() -> None:
     started = time.monotonic()
     line = Line(within)
     assert await asyncio.gather(*(line.join(str(number)) for number in range(10))) == [True] * 10
-    assert 0.05 < time.monotonic() - started < 2
+    assert time.monotonic() - started > 0.05
     assert line.entered == [str(number) for number in range(10)]
 
 

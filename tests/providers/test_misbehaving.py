@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -34,6 +33,7 @@ from tests.simulator.misbehaving import (
     misbehaving,
     stalls_after,
 )
+from tests.stopwatch import Stopwatch
 
 DEADLINE = 0.3
 QUESTION = ChatRequest(model="m", messages=[Message(role="user", content="Why?")])
@@ -109,10 +109,9 @@ async def test_it_is_classified_in_time_and_its_connection_closed(
     operation: Operation, name: str, play: Play
 ) -> None:
     async with against(play) as (server, instance):
-        started = time.monotonic()
-        with pytest.raises(CallError) as failed:
+        with Stopwatch() as watch, pytest.raises(CallError) as failed:
             await operation(instance, CALL)
-        assert time.monotonic() - started < DEADLINE + 1
+        assert watch.seconds < DEADLINE + 1
         error_class = failed.value.error_class
         if name in ENDLESS:
             assert error_class in {"timeout", "too_large"}
