@@ -7,6 +7,7 @@ The processes of the service live on. What they acknowledged ends, and ends soon
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 import uuid
@@ -18,6 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.engines.temporal.client import SDK_LOGGER
 from tests.engines.temporal.cluster import Cluster
 from tests.postgresql_server import ADDRESS_FILE, PostgresServer, postgres_server
 from tests.recovery.accounts import WOVEN, Accounts, Deaths
@@ -213,6 +215,9 @@ async def test_runs_are_accepted_while_temporal_is_away_for_half_a_minute_and_al
         await asyncio.to_thread(load.note)
     times = await asyncio.to_thread(times_of_ends, database, address_in(cluster.folder), back_at)
     assert [worker.terminate() for worker in workers] == [0, 0]
+    # What the SDK says of it, it says as everybody does.
+    said = [json.loads(line)["logger"] for worker in workers for line in worker.log().splitlines()]
+    assert SDK_LOGGER in said
     figures = {"accepted meanwhile": accepted, **times, **load.balanced()}
     print(figures)  # noqa: T201  the figures are the point
     assert accepted >= 2 * AWAY_SECONDS, figures

@@ -7,6 +7,7 @@ belong here: when to try again (`outbox`), what a worker does (`worker`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Set as AbstractSet
@@ -19,7 +20,14 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 from temporalio.client import AsyncActivityCancelledError, Client, KeepAliveConfig
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from app.engines.temporal.contract import WAKE, WORKFLOW, Placement
@@ -34,6 +42,7 @@ PING_SECONDS: Final = 15.0
 """Between two questions whether Temporal is still there; it breaks off with who asks every ten seconds."""
 PONG_SECONDS: Final = 5.0
 """A connection on which no answer comes for that long is given up."""
+SDK_LOGGER: Final = "temporalio.core"
 LOCKED_OUT: Final = ("code: Unauthenticated", "code: PermissionDenied")
 """How the SDK words it where it is not let in while it connects; there is no code to go by."""
 TASK_SECONDS: Final = 5.0
@@ -81,8 +90,8 @@ class TemporalClient:
 
     async def _connect(self) -> Client:
         config = self._config
-        if config.metrics_address is not None and self._runtime is None:
-            self._runtime = _exposing(config.metrics_address)
+        if self._runtime is None:
+            self._runtime = _runtime(config.metrics_address)
         return await Client.connect(
             config.address,
             namespace=config.namespace,
@@ -206,11 +215,17 @@ def _reason(error: RPCError) -> str:
     return f"Temporal refuses ({error.status.name}): {error.message}"
 
 
-def _exposing(address: str) -> Runtime:
-    exposed = PrometheusConfig(bind_address=address)
+def _runtime(metrics_address: str | None) -> Runtime:
+    """The SDK's core, which by itself would write to stdout, in a manner of its own."""
+    forwarded = LogForwardingConfig(
+        logger=logging.getLogger(SDK_LOGGER), append_target_to_name=False, prepend_target_on_message=False
+    )
+    filtered = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    exposed = None if metrics_address is None else PrometheusConfig(bind_address=metrics_address)
+    telemetry = TelemetryConfig(logging=LoggingConfig(filter=filtered, forwarding=forwarded), metrics=exposed)
     try:
-        return Runtime(telemetry=TelemetryConfig(metrics=exposed))
+        return Runtime(telemetry=telemetry)
     except ValueError as error:
         raise PermanentError(
-            "invalid_config", f"temporal.metrics_address {address!r} cannot be used: {error}"
+            "invalid_config", f"temporal.metrics_address {metrics_address!r} cannot be used: {error}"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -138,7 +139,7 @@ def test_a_worker_that_drains_lets_short_runs_end(cluster: Cluster) -> None:
 def test_runs_are_accepted_while_temporal_is_away_and_executed_when_it_is_back(own_cluster: Cluster) -> None:
     cluster = own_cluster
     client = cluster.client()
-    cluster.worker()
+    worker = cluster.worker()
     assert client.ended(client.accepted("before"))["outputs"] == outputs_of("before")
     cluster.temporal.stop()
     words = {client.accepted(f"away-{number}"): f"away-{number}" for number in range(RUNS)}
@@ -148,6 +149,7 @@ def test_runs_are_accepted_while_temporal_is_away_and_executed_when_it_is_back(o
     for run_id, word in words.items():
         assert client.ended(run_id)["outputs"] == outputs_of(word)
     assert [run.flaws() for run in stored_runs(cluster.data_dir).values()] == [[]] * (RUNS + 1)
+    assert all(json.loads(line)["level"] for line in worker.log().splitlines())
 
 
 def test_runs_that_an_api_process_could_not_place_before_it_died_are_placed_by_another(
