@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 ORDER: Final = "control"
 """Where the id of a control stands in the data of its event."""
 REMEMBERED: Final = 10_000
+STOP_SECONDS: Final = 2.0
+"""How long a stop waits for a store that may be stuck."""
 
 
 class InboxFacts:
@@ -37,9 +39,16 @@ class InboxFacts:
         """Controls that a runner has or had; a look that began before one was settled must not find it."""
         self._settling: set[asyncio.Task[None]] = set()
 
-    async def stop(self) -> None:
-        """Settle what runners have answered."""
-        await asyncio.gather(*self._settling, return_exceptions=True)
+    async def stop(self, *, seconds: float = STOP_SECONDS) -> None:
+        """Settle what runners have answered, as far as the store takes it in that time.
+
+        What is not settled by then is found by the next owner of the run.
+        """
+        if self._settling:
+            _, late = await asyncio.wait(self._settling, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def unsettled(self, run_id: str) -> Sequence[ControlRow]:
         """Controls of a run that did not take effect yet; those that did are settled. Raises `StoreError`."""

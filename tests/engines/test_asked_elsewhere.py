@@ -244,6 +244,27 @@ async def test_an_executor_that_drains_leaves_it_to_the_next(pair: Pair) -> None
     assert await pair.outcomes(run_id) == ["stored"]
 
 
+async def test_a_stop_does_not_wait_for_a_store_that_is_out_of_order(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = await pair.executor.submit(RESTS)
+    await pair.until(run_id, "waiting")
+    settle = pair.store.inbox.settle
+
+    async def out_of_order(*_: Any) -> None:
+        raise StoreUnavailable("the disk does not answer")
+
+    monkeypatch.setattr(pair.store.inbox, "settle", out_of_order)
+    pausing = asyncio.create_task(pair.standby.engine.pause(run_id, reason=None))
+    await pair.until(run_id, "paused")
+    facts = pair.executor.engine._asked._facts
+    await facts.stop(seconds=0.05)
+    assert not facts._settling
+    monkeypatch.setattr(pair.store.inbox, "settle", settle)
+    await pausing  # the executor's next look finds it in the journal
+    assert await pair.outcomes(run_id) == ["stored"]
+
+
 async def test_a_store_that_fails_meanwhile_loses_nothing(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
