@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +16,8 @@ import pytest
 
 from tests.postgresql_server import database_of
 from tests.recovery.chain import submission
-from tests.recovery.services import Client, Services, client_of
+from tests.recovery.services import ENDS_WITHIN, Client, Services, client_of
+from tests.recovery.stored import stored_runs
 from tests.recovery.test_cancel import FOREVER_MS
 from tests.recovery.test_streams_elsewhere import STORES
 from tests.service_process import ServiceProcess
@@ -27,17 +31,25 @@ ASKS: Final = {
 
 
 @pytest.fixture(params=STORES)
-def pair(
-    request: pytest.FixtureRequest, tmp_path: Path, simulator: Simulator
-) -> Iterator[tuple[ServiceProcess, ServiceProcess]]:
-    """An executor and a standby."""
+def both(request: pytest.FixtureRequest, tmp_path: Path, simulator: Simulator) -> Iterator[Services]:
+    """Services on one store."""
     shared = {}
     if request.param == "postgresql":
         shared = {"ORCHESTRATOR_STORE__URL": database_of(tmp_path / "data")}
     with ExitStack() as stack:
-        services = Services(tmp_path, simulator, stack, shared)
-        first = services.ready()
-        yield first, services.ready(data_dir=tmp_path / "standby" if shared else services.data_dir)
+        yield Services(tmp_path, simulator, stack, shared)
+
+
+@pytest.fixture
+def pair(both: Services) -> tuple[ServiceProcess, ServiceProcess]:
+    """An executor and a standby."""
+    return started(both, 0), started(both, 1)
+
+
+def started(services: Services, number: int) -> ServiceProcess:
+    """One more process; on PostgreSQL each has a data directory of its own."""
+    apart = "ORCHESTRATOR_STORE__URL" in services.settings and number
+    return services.ready(data_dir=services.folder / f"data-{number}" if apart else services.data_dir)
 
 
 def until(client: Client, run_id: str, status: str) -> Mapping[str, Any]:
@@ -103,3 +115,81 @@ def test_what_is_asked_while_nobody_executes_happens_when_the_standby_takes_over
         answer = second.http.post(f"/v1/runs/{run_id}/cancel")
         assert answer.status_code == 202 or answer.json()["code"] == "cancel_pending", answer.text
         assert second.ended(run_id)["status"] == "cancelled"
+
+
+class Asker:
+    """Asks whichever process there is until it is told that what it asks for is so."""
+
+    def __init__(self, processes: Sequence[ServiceProcess], seed: int) -> None:
+        self._processes = processes
+        """Those that are alive; it changes."""
+        self._random = random.Random(seed)
+
+    def insists(self, path: str, body: Mapping[str, Any], *so_already: str) -> None:
+        """Until 200, or 409 with one of these codes, which say that it was done before."""
+        deadline = time.monotonic() + ENDS_WITHIN
+        while time.monotonic() < deadline:
+            url = self._random.choice(self._processes).url
+            try:
+                answer = httpx.post(f"{url}{path}", json=body, trust_env=False, timeout=ENDS_WITHIN)
+            except httpx.TransportError:
+                time.sleep(0.05)
+                continue
+            if answer.is_success or answer.json()["code"] in so_already:
+                return
+            assert answer.status_code == 503, answer.text
+            time.sleep(0.05)
+        raise AssertionError(f"nobody does what {path} asks for")
+
+
+def insist_through_kills(services: Services, simulator: Simulator, *, kills: int, runs: int) -> None:
+    """Runs are paused, resumed and answered by way of either process while whoever executes is killed."""
+    processes = [started(services, 0), started(services, 1)]
+    asked: dict[str, str] = {}
+
+    def control(number: int, run_id: str) -> None:
+        asker = Asker(processes, number)
+        asker.insists(f"/v1/runs/{run_id}/pause", {}, "run_state_conflict")
+        asker.insists(f"/v1/runs/{run_id}/resume", {}, "run_state_conflict")
+        asker.insists(f"/v1/approvals/{asked[run_id]}", {"action": "approve"}, "approval_answered")
+
+    for kill in range(kills):
+        with client_of(processes[0]) as client:
+            ids = [client.http.post("/v1/runs", json={"workflow": ASKS}).json()["id"] for _ in range(runs)]
+            for run_id in ids:
+                until(client, run_id, "waiting")
+                [approval] = client.http.get(f"/v1/approvals?run_id={run_id}").json()["data"]
+                asked[run_id] = approval["id"]
+        with ThreadPoolExecutor(max_workers=runs) as pool:
+            working = [
+                pool.submit(control, kill * runs + number, run_id) for number, run_id in enumerate(ids)
+            ]
+            time.sleep(random.Random(kill).uniform(0.0, 0.3))
+            killed = processes[0]
+            processes[0] = processes[1]  # it executes from here on
+            killed.kill()
+            processes[1] = started(services, kill + 2)
+            for work in working:
+                work.result()
+    with client_of(processes[0]) as client:
+        for run_id in asked:
+            assert client.ended(run_id)["outputs"] == {"said": "approve"}
+    for process in processes:
+        process.kill()
+    stored = stored_runs(services.data_dir)
+    assert set(stored) == set(asked)
+    assert [run.flaws() for run in stored.values() if run.flaws()] == []
+    counted = [Counter(event.type for event in run.events) for run in stored.values()]
+    assert {count["ApprovalAnswered"] for count in counted} == {1}
+    assert all(1 <= count["RunPaused"] == count["RunResumed"] for count in counted)
+
+
+@pytest.mark.timeout(240)
+def test_kills_lose_nothing_that_was_asked(both: Services, simulator: Simulator) -> None:
+    insist_through_kills(both, simulator, kills=3, runs=10)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_thirty_kills_lose_nothing_that_was_asked(both: Services, simulator: Simulator) -> None:
+    insist_through_kills(both, simulator, kills=30, runs=30)
