@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 cli = typer.Typer(
     name="llm-orchestrator",
     help="LLM workflows as a service.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -322,11 +321,19 @@ cli.add_typer(upkeep)
 
 
 def main() -> None:
-    """Entry point; Ctrl-C and settings that cannot work end in one line."""
+    """Entry point; Ctrl-C, wrong usage and settings that cannot work end in one line."""
+    given = sys.argv[1:]
     try:
-        cli()
+        code = cli(given or ["--help"], standalone_mode=False)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except typer.TyperException as error:
+        # By itself it would be a box of several lines.
+        said, context = " ".join(error.format_message().split()), getattr(error, "ctx", None)
+        more = f" (see '{context.command_path} --help')" if context else ""
+        typer.echo(f"llm-orchestrator: {said}{more}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit((code or OK) if given else INVALID)
 
 
 def _built(build: Callable[[Settings], Service], settings: Settings) -> Service:

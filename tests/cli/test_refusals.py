@@ -309,10 +309,27 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["serve", "--port", "abc"], ["serve", "--prot", "1"], ["sevre"], ["run"], ["validate"]]
+    ("arguments", "said"),
+    [
+        (["serve", "--port", "abc"], "Invalid value for '--port'"),
+        (["serve", "--prot", "1"], "No such option: --prot"),
+        (["sevre"], "No such command 'sevre'. Did you mean 'serve'?"),
+        (["run"], "Missing argument 'file'."),
+        (["validate"], "Missing argument 'files'."),
+        (["--helb"], "No such option: --helb"),
+        (["migrate", "--from", "mysql"], "Invalid value for '--from'"),
+    ],
 )
-def test_wrong_usage_is_explained(arguments: list[str], tmp_path: Path) -> None:
+def test_wrong_usage_is_told_in_one_line(arguments: list[str], said: str, tmp_path: Path) -> None:
     ended = call(*arguments, cwd=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    (line,) = ended.error_lines
+    assert line.startswith("llm-orchestrator: ")
+    assert said in line
+    assert line.endswith(" --help')")
+
+
+def test_without_a_command_the_commands_are_listed(tmp_path: Path) -> None:
+    ended = call(cwd=tmp_path)
     assert ended.code == 2
-    assert ended.err.startswith("Usage: ")
-    assert "Traceback" not in ended.err
+    assert "Serve the REST API" in ended.out
