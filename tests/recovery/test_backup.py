@@ -25,7 +25,8 @@ from tests.recovery.test_random_kills import end_every_run
 from tests.service_process import ROOT, ServiceProcess
 from tests.simulator.process import Simulator
 
-LATENCY_MS = 150
+LATENCY_MS = 600
+"""A chain takes three of it: some are under way even if nothing was submitted for a second."""
 BEFORE_SECONDS = 3.0
 """Load before a backup is begun, for runs that have ended, are under way and have just been accepted."""
 

@@ -52,7 +52,7 @@ def set_up(client: Client) -> str:
 async def test_a_growing_service_goes_on_with_every_open_run_on_postgresql(
     services: Services, simulator: Simulator, tmp_path: Path
 ) -> None:
-    simulator.control(latency_ms=150)
+    simulator.control(latency_ms=600)
     url = database_of(tmp_path / "grown")
     service, ledger = await asyncio.to_thread(services.ready), Ledger()
     with client_of(service) as client:
