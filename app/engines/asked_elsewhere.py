@@ -15,6 +15,7 @@ from app.engines.inbox_facts import InboxFacts
 from app.engines.recovery import UnreadableRun
 from app.engines.uptake import Uptake
 from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable
 from app.ports.inbox import ControlRow, Inbox
 from app.ports.runs import Journal
 
@@ -37,6 +38,8 @@ class AskedElsewhere:
         self._clock = clock
         self._prune_at = -math.inf
         """By the machine's uptime."""
+        self._left: set[str] = set()
+        """Runs that cannot be asked; the next process that executes tries anew."""
 
     async def stop(self) -> None:
         """Settle what runners have answered."""
@@ -44,12 +47,24 @@ class AskedElsewhere:
 
     async def pass_over(self) -> None:
         """Hand in what was asked since the last time. Raises `StoreError`."""
-        for run_id in await self._inbox.neglected(math.inf, limit=PAGE):
-            for control in await self._facts.unsettled(run_id):
-                await self._hand_in(control)
-        if self._clock.uptime() >= self._prune_at:
+        asked_of = await self._inbox.neglected(math.inf, limit=PAGE)
+        for run_id in asked_of:
+            if run_id not in self._left:
+                await self._hand_in_all(run_id)
+        if len(asked_of) < PAGE and self._clock.uptime() >= self._prune_at:
             await self._inbox.prune(self._clock.now() - KEPT_SECONDS)
             self._prune_at = self._clock.uptime() + PRUNE_SECONDS
+
+    async def _hand_in_all(self, run_id: str) -> None:
+        try:
+            for control in await self._facts.unsettled(run_id):
+                await self._hand_in(control)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # What one run cannot be asked must not keep others from what they are.
+            log.exception("control.not_handed_in", run_id=run_id)
+            self._left.add(run_id)
 
     async def _hand_in(self, control: ControlRow) -> None:
         fact = await self._facts.fact(control)

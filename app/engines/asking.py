@@ -7,7 +7,8 @@ asker learns the outcome from the inbox, so it does not matter which process set
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import uuid_utils
@@ -16,11 +17,12 @@ from app.core import events as e
 from app.core.state import StepStatus
 from app.engines.codec import encode
 from app.engines.engine import CancelPending, CancelReceipt, NotPossible, RunEnded, receipt_of
-from app.engines.inbox_facts import ORDER
+from app.engines.inbox_facts import ORDER, effects
 from app.engines.recovery import RunLoader, StoredRun
 from app.ports.clock import Clock
+from app.ports.errors import StoreUnavailable
 from app.ports.inbox import ControlRow, Inbox
-from app.ports.runs import TERMINAL_STATUSES, RunStore
+from app.ports.runs import TERMINAL_STATUSES, Journal, RunStore
 
 LOOK_SECONDS: Final = 0.02
 """First pause between two looks for the outcome; it doubles."""
@@ -34,10 +36,19 @@ class Asking:
     """For all runs of a process that executes none itself."""
 
     def __init__(
-        self, *, inbox: Inbox, runs: RunStore, loader: RunLoader, clock: Clock, wake: Wake, patience: float
+        self,
+        *,
+        inbox: Inbox,
+        runs: RunStore,
+        journal: Journal,
+        loader: RunLoader,
+        clock: Clock,
+        wake: Wake,
+        patience: float,
     ) -> None:
         self._inbox = inbox
         self._runs = runs
+        self._journal = journal
         self._loader = loader
         self._clock = clock
         self._wake = wake
@@ -87,43 +98,74 @@ class Asking:
 
     async def _asked(self, stored: StoredRun, event: e.Event, data: Mapping[str, Any]) -> bool:
         """Whether the event is in the journal; False if it could not happen any more."""
-        run_id = stored.identity.run_id
-        control_id = str(uuid_utils.uuid7())
-        row = encode(run_id, 0, event, {**data, ORDER: control_id})
-        control = ControlRow(id=control_id, run_id=run_id, type=row.type, payload=row.payload, at=row.at)
-        await self._inbox.put(control)
+        control = await self._waiting(stored, event, data)
+        if control is None:
+            control = _control(stored.identity.run_id, event, data)
+            await self._inbox.put(control)
         self._wake(stored)
         try:
             async with asyncio.timeout(self._patience):
-                return await self._outcome(control_id, lambda: self._has_ended(run_id))
+                return await self._outcome(control)
         except TimeoutError:
             raise CancelPending(
-                f"the request about run {run_id!r} is kept, and no process has taken it up yet; "
+                f"the request about run {control.run_id!r} is kept, and no process has taken it up yet; "
                 "it takes effect when one does, look at the run then"
             ) from None
 
-    async def _outcome(self, control_id: str, ended: Callable[[], Awaitable[bool]]) -> bool:
+    async def _waiting(self, stored: StoredRun, event: e.Event, data: Mapping[str, Any]) -> ControlRow | None:
+        """The same that nobody took up yet: whoever repeats a request does not ask for it twice.
+
+        A second cancel would end what the first one leaves to be done.
+        """
+        for control in await self._inbox.unsettled([stored.identity.run_id]):
+            if control.type == type(event).__name__ and _is_same(control, event, data):
+                return control
+        return None
+
+    async def _outcome(self, control: ControlRow) -> bool:
         pause = LOOK_SECONDS
         while True:
-            known = await self._inbox.get(control_id)
-            if known is not None and known.outcome is not None:
-                return known.outcome == "stored"
-            if pause >= LONGEST_LOOK and await ended():
-                # Nobody settles what comes after the end; but it may have been what ended the run.
-                known = await self._inbox.get(control_id)
-                return known is not None and known.outcome == "stored"
+            try:
+                known = await self._known_outcome(control, ended=pause >= LONGEST_LOOK)
+            except StoreUnavailable:
+                known = None  # it is stored, whatever cannot be read now
+            if known is not None:
+                return known
             await asyncio.sleep(pause)
             pause = min(LONGEST_LOOK, pause * 2)
 
-    async def _has_ended(self, run_id: str) -> bool:
-        status = (await self._runs.statuses([run_id])).get(run_id)
-        return status is None or status in TERMINAL_STATUSES
+    async def _known_outcome(self, control: ControlRow, *, ended: bool) -> bool | None:
+        """`ended`: look at whether the run has ended, too, for nobody settles what comes after that."""
+        known = await self._inbox.get(control.id)
+        if known is not None and known.outcome is not None:
+            return known.outcome == "stored"
+        if not ended:
+            return None
+        status = (await self._runs.statuses([control.run_id])).get(control.run_id)
+        if status is not None and status not in TERMINAL_STATUSES:
+            return None
+        # It may have been what ended the run, and not be settled yet.
+        return control.id in effects(await self._journal.read(control.run_id), [control])
 
     async def _refusal(self, run_id: str, because: Callable[[StoredRun], str]) -> Exception:
         stored = await self._loader.load(run_id)
         if stored is None or stored.history.state.terminal:
             return _ended(run_id)
         return NotPossible(f"run {run_id!r} {because(stored)}")
+
+
+def _control(run_id: str, event: e.Event, data: Mapping[str, Any]) -> ControlRow:
+    control_id = str(uuid_utils.uuid7())
+    row = encode(run_id, 0, event, {**data, ORDER: control_id})
+    return ControlRow(id=control_id, run_id=run_id, type=row.type, payload=row.payload, at=row.at)
+
+
+def _is_same(control: ControlRow, event: e.Event, data: Mapping[str, Any]) -> bool:
+    """Whether a control asks for this; of a cancel the reason is no matter."""
+    if isinstance(event, e.CancelRequested):
+        return True
+    wanted = encode(control.run_id, 0, replace(event, at=control.at), {**data, ORDER: control.id})
+    return wanted.payload == control.payload
 
 
 def _ended(run_id: str) -> RunEnded:

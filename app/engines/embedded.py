@@ -141,9 +141,10 @@ class EmbeddedEngine:
         return Asking(
             inbox=self._store.inbox,
             runs=self._store.runs,
+            journal=self._store.journal,
             loader=self._loader,
             clock=self._tools.clock,
-            wake=lambda _: self._live.work_waits(),
+            wake=self._wake,
             patience=self._limits.cancel_seconds,
         )
 
@@ -162,7 +163,12 @@ class EmbeddedEngine:
         """
         self._intake.closed = True
         await self._stop_supervisor()
-        await self._fleet.drain(grace_seconds)
+        heeding = asyncio.create_task(self._heed_standbys(), name="engine-drain")
+        try:
+            await self._fleet.drain(grace_seconds)
+        finally:
+            heeding.cancel()
+            await asyncio.gather(heeding, return_exceptions=True)
         await self._asked.stop()
         # What was handed to the store must be in the journal before anybody else may fold it.
         with contextlib.suppress(TimeoutError):
@@ -286,14 +292,32 @@ class EmbeddedEngine:
         self._report_load()
 
     async def _pass_over(self) -> None:
-        await self._uptake.pass_over()
+        # What was asked comes first: a run that is to be cancelled begins nothing.
+        if not self._uptake.concurrency.kept:
+            await self._uptake.concurrency.keep()
         await self._asked.pass_over()
+        await self._uptake.pass_over()
+
+    async def _heed_standbys(self) -> None:
+        """While runs end in peace, others may still ask something of them."""
+        while self._lock.held:
+            with contextlib.suppress(StoreError):
+                await self._asked.pass_over()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.poll_seconds):
+                    await self._work.wait()
+            self._work.clear()
 
     async def _step_down(self) -> None:
         """Another process has the lock: it goes on with the runs that this one has in hand."""
         log.warning("engine.stepped_down", runs=len(self._fleet))
         await self._fleet.let_go()
         self._uptake.begin_anew()
+
+    def _wake(self, _: StoredRun) -> None:
+        """Something was put into the inbox; by now it may be this process that executes."""
+        self._live.work_waits()
+        self._work.set()
 
     def look(self) -> None:
         """Look at the store soon: another process may have stored something to do."""

@@ -96,11 +96,11 @@ class Draining(OrchestratorError):
 
 
 class StandingBy(OrchestratorError):
-    """Another process executes the runs of this store; only it can control them."""
+    """Another process executes the runs of this store: what it does to one cannot be done here."""
 
 
 class CancelPending(OrchestratorError):
-    """The cancellation is under way and not stored yet; it takes effect when the store takes writes."""
+    """What was asked is kept and has not happened yet: the store takes no writes, or nobody took it up."""
 
 
 class HandedOver(OrchestratorError):
@@ -152,7 +152,7 @@ class Engine(Protocol):
     async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
         """End a run early: on return the request is durable and its calls are being aborted.
 
-        Raises `RunEnded` if it has ended or is being cancelled already, `StandingBy`, `CancelPending`,
+        Raises `RunEnded` if it has ended or is being cancelled already, `CancelPending`,
         `HandedOver`, `Draining`, `UnreadableRun`.
         """
         ...

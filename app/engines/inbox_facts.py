@@ -8,7 +8,7 @@ event.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -55,11 +55,10 @@ class InboxFacts:
         waiting = await self._inbox.unsettled([run_id])
         if not waiting:
             return []
-        known = b"\n".join(row.payload for row in await self._journal.read(run_id))
-        stored = [control for control in waiting if control.id.encode() in known]
-        for control in stored:
-            await self._inbox.settle(control.id, "stored")
-        return [control for control in waiting if control not in stored and control.id not in self._given]
+        stored = effects(await self._journal.read(run_id), waiting)
+        for control_id in stored:
+            await self._inbox.settle(control_id, "stored")
+        return [control for control in waiting if control.id not in stored and control.id not in self._given]
 
     async def fact(self, control: ControlRow) -> Fact | None:
         """What a control asks for, once: to be handed to a runner, or cancelled.
@@ -97,3 +96,9 @@ class InboxFacts:
                 raise
         except StoreError:
             log.warning("control.not_settled", run_id=control.run_id, exc_info=True)
+
+
+def effects(rows: Iterable[JournalRow], controls: Iterable[ControlRow]) -> frozenset[str]:
+    """Ids of those controls that took effect, by the journal of their run."""
+    known = b"\n".join(row.payload for row in rows)
+    return frozenset(control.id for control in controls if control.id.encode() in known)

@@ -133,7 +133,7 @@ class Relay:
     def work_waits(self) -> None:
         """Something to do was stored."""
         self._says_work = True
-        self._tell_now()
+        self._due.set()
 
     def _outlet(self, name: str) -> Outlet:
         outlet = self._outlets.get(name)

@@ -83,7 +83,7 @@ class ApprovalService:
     ) -> tuple[Answer, bool]:
         """Answer an approval; the response, and whether it was given before.
 
-        Raises `ApprovalNotFound`, `ApprovalAnswered`, `ApprovalExpired`, `AnswerRejected`, `StandingBy`,
+        Raises `ApprovalNotFound`, `ApprovalAnswered`, `ApprovalExpired`, `AnswerRejected`,
         `CancelPending`, `HandedOver`.
         """
 

@@ -388,10 +388,10 @@ class StorageUnavailable(Unavailable):
 
 
 class CancellationPending(Unavailable):
-    """The run is being cancelled, and that is not stored yet."""
+    """What was asked of a run is kept, and has not happened yet."""
 
     code = "cancel_pending"
-    title = "The cancellation is not stored yet"
+    title = "The request has not taken effect yet"
 
 
 RETRY_SECONDS = 5

@@ -31,7 +31,7 @@ class PauseService:
     ) -> tuple[Answer, bool]:
         """Start nothing further of a run; `answer`, or the one given before under the key (True).
 
-        Raises `RunNotFound`, `RunEnded`, `NotPossible` if it is paused already, `StandingBy`,
+        Raises `RunNotFound`, `RunEnded`, `NotPossible` if it is paused already,
         `CancelPending`, `HandedOver`, `UnreadableRun`.
         """
 

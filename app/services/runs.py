@@ -340,7 +340,7 @@ class RunService:
     ) -> tuple[Answer, bool]:
         """End a run early; the answer, and whether it was given before.
 
-        Raises `RunNotFound`, `RunEnded`, `StandingBy`, `CancelPending`, `HandedOver`, `UnreadableRun`.
+        Raises `RunNotFound`, `RunEnded`, `CancelPending`, `HandedOver`, `UnreadableRun`.
         """
 
         async def cancel() -> Answer:

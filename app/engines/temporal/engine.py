@@ -104,6 +104,7 @@ class TemporalEngine:
         self._asking = Asking(
             inbox=store.inbox,
             runs=store.runs,
+            journal=store.journal,
             loader=self.loader,
             clock=tools.clock,
             wake=self._wake,
