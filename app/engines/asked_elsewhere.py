@@ -26,6 +26,8 @@ PAGE: Final = 1000
 KEPT_SECONDS: Final = 86_400.0
 """How long a control is kept for whoever asks what became of it."""
 PRUNE_SECONDS: Final = 3600.0
+LEFT_SECONDS: Final = 10.0
+"""How long a run is left alone that could not be asked."""
 
 
 class AskedElsewhere:
@@ -38,8 +40,8 @@ class AskedElsewhere:
         self._clock = clock
         self._prune_at = -math.inf
         """By the machine's uptime."""
-        self._left: set[str] = set()
-        """Runs that cannot be asked; the next process that executes tries anew."""
+        self._left: dict[str, float] = {}
+        """Runs that could not be asked, and when to try again, by the machine's uptime."""
 
     async def stop(self) -> None:
         """Settle what runners have answered."""
@@ -48,12 +50,14 @@ class AskedElsewhere:
     async def pass_over(self) -> None:
         """Hand in what was asked since the last time. Raises `StoreError`."""
         asked_of = await self._inbox.neglected(math.inf, limit=PAGE)
+        now = self._clock.uptime()
+        self._left = {run_id: again for run_id, again in self._left.items() if again > now}
         for run_id in asked_of:
             if run_id not in self._left:
                 await self._hand_in_all(run_id)
-        if len(asked_of) < PAGE and self._clock.uptime() >= self._prune_at:
+        if not asked_of and now >= self._prune_at:
             await self._inbox.prune(self._clock.now() - KEPT_SECONDS)
-            self._prune_at = self._clock.uptime() + PRUNE_SECONDS
+            self._prune_at = now + PRUNE_SECONDS
 
     async def _hand_in_all(self, run_id: str) -> None:
         try:
@@ -64,7 +68,7 @@ class AskedElsewhere:
         except Exception:
             # What one run cannot be asked must not keep others from what they are.
             log.exception("control.not_handed_in", run_id=run_id)
-            self._left.add(run_id)
+            self._left[run_id] = self._clock.uptime() + LEFT_SECONDS
 
     async def _hand_in(self, control: ControlRow) -> None:
         fact = await self._facts.fact(control)

@@ -21,8 +21,8 @@ from app.engines.inbox_facts import ORDER, effects
 from app.engines.recovery import RunLoader, StoredRun
 from app.ports.clock import Clock
 from app.ports.errors import StoreUnavailable
-from app.ports.inbox import ControlRow, Inbox
-from app.ports.runs import TERMINAL_STATUSES, Journal, RunStore
+from app.ports.inbox import ControlRow
+from app.ports.runs import TERMINAL_STATUSES, Store
 
 LOOK_SECONDS: Final = 0.02
 """First pause between two looks for the outcome; it doubles."""
@@ -38,17 +38,15 @@ class Asking:
     def __init__(
         self,
         *,
-        inbox: Inbox,
-        runs: RunStore,
-        journal: Journal,
+        store: Store,
         loader: RunLoader,
         clock: Clock,
         wake: Wake,
         patience: float,
     ) -> None:
-        self._inbox = inbox
-        self._runs = runs
-        self._journal = journal
+        self._inbox = store.inbox
+        self._runs = store.runs
+        self._journal = store.journal
         self._loader = loader
         self._clock = clock
         self._wake = wake
@@ -115,12 +113,13 @@ class Asking:
     async def _waiting(self, stored: StoredRun, event: e.Event, data: Mapping[str, Any]) -> ControlRow | None:
         """The same that nobody took up yet: whoever repeats a request does not ask for it twice.
 
-        A second cancel would end what the first one leaves to be done.
+        A second cancel would end what the first one leaves to be done. Anything else is the same only if it
+        is the last that was asked: between two pauses there may be a resume.
         """
-        for control in await self._inbox.unsettled([stored.identity.run_id]):
-            if control.type == type(event).__name__ and _is_same(control, event, data):
-                return control
-        return None
+        waiting = await self._inbox.unsettled([stored.identity.run_id])
+        candidates = waiting if isinstance(event, e.CancelRequested) else waiting[-1:]
+        same = (it for it in candidates if it.type == type(event).__name__ and _is_same(it, event, data))
+        return next(same, None)
 
     async def _outcome(self, control: ControlRow) -> bool:
         pause = LOOK_SECONDS

@@ -139,9 +139,7 @@ class EmbeddedEngine:
 
     def _new_asking(self) -> Asking:
         return Asking(
-            inbox=self._store.inbox,
-            runs=self._store.runs,
-            journal=self._store.journal,
+            store=self._store,
             loader=self._loader,
             clock=self._tools.clock,
             wake=self._wake,
@@ -295,14 +293,18 @@ class EmbeddedEngine:
         # What was asked comes first: a run that is to be cancelled begins nothing.
         if not self._uptake.concurrency.kept:
             await self._uptake.concurrency.keep()
-        await self._asked.pass_over()
-        await self._uptake.pass_over()
+        try:
+            await self._asked.pass_over()
+        finally:
+            await self._uptake.pass_over()
 
     async def _heed_standbys(self) -> None:
         """While runs end in peace, others may still ask something of them."""
         while self._lock.held:
-            with contextlib.suppress(StoreError):
+            try:
                 await self._asked.pass_over()
+            except StoreError:
+                log.warning("engine.store_unavailable", exc_info=True)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.poll_seconds):
                     await self._work.wait()

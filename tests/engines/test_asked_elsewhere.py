@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +21,7 @@ from tests.engines.faults import opened
 from tests.engines.harness import Bench, SetClock, bench, eventually, llm, workflow
 
 HOUR = 3600.0
+CONTROL = "0197d6a0-7c1e-7000-8000-00000000c0de"
 LIMITS = EngineLimits(poll_seconds=0.02, cancel_seconds=2.0)
 HASTY = EngineLimits(poll_seconds=0.02, cancel_seconds=0.05)
 ONE = workflow(llm("a"))
@@ -169,7 +170,7 @@ async def test_what_cannot_happen_any_more_is_refused_as_by_the_executor(pair: P
 async def test_what_this_version_cannot_read_is_refused_and_stops_nobody(pair: Pair) -> None:
     strange, other = await pair.executor.submit(RESTS), await pair.executor.submit(RESTS)
     await pair.until(strange, "waiting")
-    control = ControlRow(id="c1", run_id=strange, type="RunBlessed", payload=b"{}", at=0.0)
+    control = ControlRow(id=CONTROL, run_id=strange, type="RunBlessed", payload=b"{}", at=0.0)
     await pair.store.inbox.put(control)
     await pair.standby.engine.cancel(other, reason=None)
     assert await pair.outcomes(strange) == ["refused"]
@@ -182,7 +183,7 @@ async def test_a_control_of_a_run_that_cannot_be_read_is_refused_and_stops_nobod
     rows = pair.store._data.journal[unreadable]
     rows[0] = replace(rows[0], type="RunConjured")
     await pair.store.inbox.put(
-        ControlRow(id="c1", run_id=unreadable, type="CancelRequested", payload=b"{}", at=0.0)
+        ControlRow(id=CONTROL, run_id=unreadable, type="CancelRequested", payload=b'{"reason":null}', at=0.0)
     )
     await pair.standby.engine.cancel(other, reason=None)
     assert await pair.outcomes(unreadable) == ["refused"]
@@ -201,7 +202,7 @@ async def test_a_run_that_cannot_be_asked_stops_nobody(pair: Pair, monkeypatch: 
 
     monkeypatch.setattr(pair.store.journal, "read", broken)
     await pair.store.inbox.put(
-        ControlRow(id="c1", run_id=damaged, type="CancelRequested", payload=b"{}", at=0.0)
+        ControlRow(id=CONTROL, run_id=damaged, type="CancelRequested", payload=b'{"reason":null}', at=0.0)
     )
     await pair.standby.engine.cancel(other, reason=None)
     assert await pair.outcomes(other) == ["stored"]
@@ -226,6 +227,48 @@ async def test_what_nobody_took_up_is_kept_and_happens_when_somebody_executes() 
         assert (await standby.finish(run_id)).status == "cancelled"
         await eventually(lambda: all(row.outcome for row in store._data.inbox.values()))
         assert await Pair(store, standby, standby).outcomes(run_id) == ["stored"]
+
+
+async def test_between_the_same_and_the_same_there_may_be_something_else() -> None:
+    store, slot = await opened(), ExecutorSlot()
+    async with bench(store=store, lock=MemoryLock(slot), limits=LIMITS) as executor:
+        run_id = await executor.submit(RESTS)
+        await Pair(store, executor, executor).until(run_id, "waiting")
+    slot.holder = MemoryLock(slot)
+    async with bench(store=store, lock=MemoryLock(slot), limits=HASTY) as standby:
+        engine = standby.engine
+        for ask in (
+            engine.pause(run_id, reason=None),
+            engine.resume(run_id),
+            engine.pause(run_id, reason=None),
+        ):
+            with pytest.raises(CancelPending):
+                await ask
+        slot.holder = None
+        pair = Pair(store, standby, standby)
+        await eventually(lambda: all(row.outcome for row in store._data.inbox.values()))
+        assert await pair.outcomes(run_id) == ["stored", "stored", "stored"]
+        await pair.until(run_id, "paused")
+
+
+async def test_a_run_that_could_not_be_asked_once_is_asked_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = await pair.executor.submit(RESTS)
+    await pair.until(run_id, "waiting")
+    monkeypatch.setattr("app.engines.asked_elsewhere.LEFT_SECONDS", 0.1)
+    unsettled, failures = pair.store.inbox.unsettled, 0
+
+    async def failing(run_ids: Collection[str]) -> Sequence[ControlRow]:
+        nonlocal failures
+        if asyncio.current_task() is pair.executor.engine._supervisor and not failures:
+            failures += 1
+            raise ConnectionResetError
+        return await unsettled(run_ids)
+
+    monkeypatch.setattr(pair.store.inbox, "unsettled", failing)
+    await pair.standby.engine.pause(run_id, reason=None)
+    assert failures == 1
 
 
 async def test_a_request_that_is_repeated_while_nobody_executes_is_one() -> None:

@@ -102,9 +102,7 @@ class TemporalEngine:
             displace=self._displace,
         )
         self._asking = Asking(
-            inbox=store.inbox,
-            runs=store.runs,
-            journal=store.journal,
+            store=store,
             loader=self.loader,
             clock=tools.clock,
             wake=self._wake,
