@@ -19,10 +19,10 @@ import structlog
 import uuid_utils
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.api.callers import Callers
 from app.api.problems import Refusal, Refused, plain_refusal, problem_response
+from app.observability import log_context
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,8 @@ class Identified:
             return
         given = _header(scope, b"x-request-id")
         request_id = given if given and REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7()).encode()
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        named = request_id.decode()
+        scope.setdefault("state", {})["request_id"] = named
 
         def send_named(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -61,11 +62,11 @@ class Identified:
                 headers.append((b"x-request-id", request_id))
             return send(message)
 
-        bound = bind_contextvars(request_id=scope["state"]["request_id"])
+        bound = log_context.bind(request_id=named)
         try:
             await self.app(scope, receive, send_named)
         finally:
-            reset_contextvars(**bound)
+            log_context.reset(bound)
 
 
 class Guarded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
@@ -13,6 +12,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from app.api.negotiation import MAX_WAIT_SECONDS, preferred_wait
+from app.ports.records import record
 from app.services.idempotency import IdempotencyKey, fingerprint
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ KeyHeader = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Terms:
     """Of one submission. `wait_seconds` None: answer at once."""
 

@@ -30,6 +30,7 @@ from app.ports.clock import Clock
 from app.ports.errors import CallError, PermanentError, TemplateFailed, TemporaryError
 from app.ports.models import CallContext, Usage
 from app.ports.prices import Prices, dollars, picodollars
+from app.ports.records import record
 from app.ports.steps import Emit, ModelCall, Services, StepContext, StepOutcome
 from app.steps.faults import first_fault
 from app.steps.kind import RENDERED, StepKind
@@ -57,7 +58,7 @@ class AttemptLimits:
     """JSON size of a step's outputs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Try:
     """One try at a step instance."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.dsl.compiled import CompiledStep
 from app.engines.identity import RunIdentity
+from app.ports.records import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Asked:
     """A step that is rendered and about to make its call."""
 
@@ -23,7 +23,7 @@ class Asked:
     """The digest of what it is about to do; None where there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Brought:
     """What a try brought, by the kind's own output names."""
 

@@ -11,11 +11,12 @@ from app.core.scheduler import in_flight
 from app.dsl.compiled import Budget
 from app.engines.history import History
 from app.ports.errors import OrchestratorError
+from app.ports.records import record
 from app.ports.runs import Definition, IdempotencyRecord, RunRow
 from app.ports.webhooks import Endpoint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Submission:
     """A run to accept. `run.status` is `pending`; `inputs` were validated and hold their defaults."""
 

@@ -117,11 +117,11 @@ class Hands:
         key = _timer_key(command.timer)
         if key in self._timers:
             self.stop_timer(key)
-        due = asyncio.get_running_loop().time() + command.due_at - self._time.now()
-        self._await(key, command, due)
+        left = command.due_at - (self._clock if _is_instant(command) else self._time).now()
+        self._await(key, command, asyncio.get_running_loop().time() + left, left)
 
-    def _await(self, key: str, command: c.StartTimer, due: float) -> None:
-        delay = min(max(0.0, self._left(command, due)), LOOK_SECONDS if _is_instant(command) else MAX_DELAY)
+    def _await(self, key: str, command: c.StartTimer, due: float, left: float) -> None:
+        delay = min(max(0.0, left), LOOK_SECONDS if _is_instant(command) else MAX_DELAY)
         self._timers[key] = asyncio.get_running_loop().call_later(delay, self._fired, key, command, due)
 
     def _left(self, command: c.StartTimer, due: float) -> float:
@@ -155,9 +155,9 @@ class Hands:
 
     def _fired(self, key: str, command: c.StartTimer, due: float) -> None:
         self._timers.pop(key, None)
-        if self._left(command, due) > EARLY:
+        if (left := self._left(command, due)) > EARLY:
             # The delay was capped, or the machine's clock was set back: nothing fires early.
-            self._await(key, command, due)
+            self._await(key, command, due, left)
             return
         now = self._clock.now()
         self._post(_fact(command.timer, command.due_at if 0 < command.due_at - now <= EARLY else now))

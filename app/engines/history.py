@@ -143,7 +143,10 @@ class History:
         elif path is None:
             self._run_event(event, data)
         else:
-            self._step_event(self.steps.setdefault(path, StepHistory()), event, data)
+            step = self.steps.get(path)
+            if step is None:
+                step = self.steps[path] = StepHistory()
+            self._step_event(step, event, data)
 
     def _run_event(self, event: e.Event, data: Mapping[str, Any] | None) -> None:
         if isinstance(event, e.RunSubmitted):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from uuid import UUID
 
+from app.ports.records import record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@record
 class RunIdentity:
     """A run's place in the world, for calls, logs and the runs it calls. Immutable for its lifetime."""
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import Token
 from functools import partial
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from structlog.contextvars import bind_contextvars, clear_contextvars, reset_contextvars
 
 from app.core import events as e
 from app.core.attempts import TIMEOUT_CLASS, UNKNOWN_CLASS
@@ -26,6 +24,7 @@ from app.engines.engine import Delta
 from app.engines.history import BRINGS_OUTPUTS, History
 from app.engines.identity import RunIdentity
 from app.engines.live import LiveEvents
+from app.observability import log_context
 from app.observability.recorder import Recorder
 from app.observability.tracing import Tracer
 from app.ports.clock import Clock
@@ -154,8 +153,7 @@ class RunObserver:
         To be opened in the task that drives. What its creator bound to log lines is dropped: a run belongs
         to no request, it may be taken up by any of them, by the queue or after a crash.
         """
-        clear_contextvars()
-        bind_contextvars(run_id=run.run_id)
+        log_context.bind_only(run_id=run.run_id)
         with self._tracer.run(run.run_id, run.workflow, parent=parent):
             yield
 
@@ -202,11 +200,10 @@ class _Attempt:
         self._span = span
         self._where = where
         self._emit = emit
-        self._bound: Mapping[str, Token[Any]] = {}
 
     def __enter__(self) -> Emit:
         run_id, path, attempt = self._where
-        self._bound = bind_contextvars(run_id=run_id, step=path, attempt=attempt)
+        self._bound = log_context.bind_only(run_id=run_id, step=path, attempt=attempt)
         self._span.__enter__()
         self._recorder.steps_in_flight(1)
         return self._emit
@@ -218,4 +215,4 @@ class _Attempt:
             self._span.__exit__(kind, error, trace)
         finally:
             self._recorder.steps_in_flight(-1)
-            reset_contextvars(**self._bound)
+            log_context.reset(self._bound)

@@ -51,6 +51,7 @@ from app.engines.rundata import RunData
 from app.engines.slots import Slots
 from app.engines.timekeeping import BOOT, Timekeeper, brought_up
 from app.ports.clock import Clock
+from app.ports.records import record
 from app.ports.runs import Journal, JournalRow, StatusChange
 
 log = structlog.get_logger(__name__)
@@ -78,7 +79,7 @@ class RunnerTools:
     accounting: Accounting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Batch:
     """Events to append together, and what else changes with them."""
 

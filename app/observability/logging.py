@@ -1,7 +1,7 @@
 """Logs: one JSON object a line (or coloured text for a terminal), from our code and from libraries alike.
 
 Every line carries `timestamp`, `level`, `logger`, `event`, whatever is bound to the context
-(`structlog.contextvars.bound_contextvars(run_id=…, step=…, attempt=…, request_id=…)`), and `trace_id` and
+(`app.observability.log_context`: `run_id`, `step`, `attempt`, `request_id`), and `trace_id` and
 `span_id` where there is a trace. Logging never blocks and never raises: lines are written by
 `app.observability.log_writer`, and one that cannot be rendered is replaced by a line that says so.
 Secrets are removed last, so that nothing behind this module sees them.
@@ -22,6 +22,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.observability.log_context import add_names
 from app.observability.log_writer import LogWriter, TextSink
 from app.observability.redaction import Redaction
 
@@ -145,7 +146,7 @@ def _shared_processors(trace_ids: TraceIds, *, tracebacks: bool) -> list[Process
         return event
 
     processors: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        add_names,
         structlog.processors.add_log_level,
         _add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),

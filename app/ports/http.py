@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from app.ports.records import record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@record
 class HttpRequest:
     """`content` is sent as it is. `max_response_bytes` caps the decoded answer."""
 
@@ -19,7 +21,7 @@ class HttpRequest:
     max_response_bytes: int = 10 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class HttpResponse:
     """Header names are lower-case; repeated ones are joined by `", "`. `content` is decoded (gzip)."""
 

@@ -8,13 +8,15 @@ except `asyncio.CancelledError`, on which the call in flight is aborted.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, Protocol
+
+from app.ports.records import record
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "unknown"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallContext:
     """Who calls: carried by every external effect.
 
@@ -31,7 +33,7 @@ class CallContext:
     """Whose call it is; limits are shared fairly among tenants."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Message:
     """One turn. `content` is text, or a list of content parts in the shape of the caller's document."""
 
@@ -41,7 +43,7 @@ class Message:
     """Further keys of the turn (`name`, `tool_calls`, `tool_call_id`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Usage:
     """Tokens as the vendor counted them; None where it did not say."""
 
@@ -61,7 +63,7 @@ def counted(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known or not told else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ChatRequest:
     """One completion. Options that are None are not sent."""
 
@@ -79,7 +81,7 @@ class ChatRequest:
     """Vendor options passed through unchanged."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ChatResult:
     """The answer. `text` is the same whether it was streamed or not; `model` is the one that answered."""
 
@@ -90,7 +92,7 @@ class ChatResult:
     tool_calls: Sequence[Mapping[str, Any]] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ChatDelta:
     """A piece of a streamed answer, in order; the last item of a stream is a `ChatResult` instead."""
 
@@ -109,7 +111,7 @@ class ChatModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class EmbedRequest:
     """Texts to embed, in order. `dimensions` and `input_type` are sent only when set."""
 
@@ -119,7 +121,7 @@ class EmbedRequest:
     input_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class EmbedResult:
     """`vectors[i]` belongs to `texts[i]`; all have the same length."""
 
@@ -141,7 +143,7 @@ class Embedder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RerankRequest:
     """Texts to order by how well they answer `query`. `top_n` None asks for all of them."""
 
@@ -151,7 +153,7 @@ class RerankRequest:
     top_n: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RankedDocument:
     """One document's place: `index` is its position in the request, a higher `score` is better."""
 
@@ -159,7 +161,7 @@ class RankedDocument:
     score: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RerankResult:
     """The best documents, best first, each at most once; `top_n` of them, or all there are."""
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from app.ports.records import record
 
 if TYPE_CHECKING:
     from app.ports.inbox import Inbox
@@ -34,7 +36,7 @@ APPROVAL_STATUSES: frozenset[str] = frozenset({"pending", "answered", "expired",
 TERMINAL_STATUSES: frozenset[str] = frozenset({"completed", "failed", "cancelled", "timed_out"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class JournalRow:
     """One event as stored. `payload` is a JSON object, `at` seconds since the epoch (UTC)."""
 
@@ -45,7 +47,7 @@ class JournalRow:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunRow:
     """A run for listing. Changes only when the run's status does. Times are epoch seconds."""
 
@@ -66,7 +68,7 @@ class RunRow:
     """What it shares its workflow's concurrency limit with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StatusChange:
     """An update of the `runs` row that goes out in the same transaction as the events behind it."""
 
@@ -84,7 +86,7 @@ class StatusChange:
     """Approvals as they stand now: inserted, or replaced by id."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ApprovalRow:
     """A question to a person. Times are epoch seconds; the answer is in the journal."""
 
@@ -104,7 +106,7 @@ class ApprovalRow:
     answered_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Definition:
     """An immutable workflow document by content: `hash` is the SHA-256 (hex) of `document`."""
 
@@ -113,7 +115,7 @@ class Definition:
     """Canonical JSON."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IdempotencyRecord:
     """The first answer given under a key; unique by (tenant, key). Times are epoch seconds."""
 
@@ -127,7 +129,7 @@ class IdempotencyRecord:
     created_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class WorkflowRow:
     """A registered version. `revision` counts the versions of a name from 1, in order of registration."""
 
@@ -141,7 +143,7 @@ class WorkflowRow:
     created_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunFilter:
     """Which runs to list; every field that is set must hold. Times are epoch seconds."""
 

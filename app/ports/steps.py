@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from app.ports.errors import ErrorClass
 from app.ports.http import HttpClient
 from app.ports.models import CallContext, ChatModel, Embedder, Reranker, Usage
+from app.ports.records import record
 from app.ports.vectors import VectorStore
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ModelCall:
     """One call to a model, of an attempt that may make several."""
 
@@ -28,7 +29,7 @@ class ModelCall:
     """Whether it was refused before anything was sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StepOutcome:
     """What an attempt produced.
 
@@ -73,7 +74,7 @@ class Services(Protocol):
     def vectors(self, database: str) -> VectorStore: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StepContext:
     """One attempt's surroundings."""
 

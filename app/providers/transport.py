@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.http import HttpResponse
+from app.ports.records import record
 from app.security.egress import EgressPolicy
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ DRAIN_SECONDS = 0.1
 """How long the end of a whole answer is waited for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Call:
     """One request. `who` names the callee in messages: an instance or a host."""
 

@@ -16,13 +16,14 @@ import structlog
 
 from app.ports.clock import Clock
 from app.ports.errors import AlreadyExists, StoreUnavailable
+from app.ports.records import record
 from app.ports.runs import IdempotencyRecord, IdempotencyStore
 from app.services.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Answer:
     """A response as it goes out, and as it is replayed: byte for byte."""
 

@@ -22,6 +22,7 @@ from app.engines.engine import CancelReceipt, Engine, Submission
 from app.engines.recovery import StoredRun
 from app.ports.clock import Clock
 from app.ports.errors import AlreadyExists
+from app.ports.records import record
 from app.ports.runs import RunFilter, RunRow, Store
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.definitions import Definitions, compile_aside
@@ -37,7 +38,7 @@ from app.services.webhook_rules import RunWebhook, WebhookRules
 from app.services.workflows import not_registered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunRequest:
     """What to run. `workflow` is a definition (a JSON object) or the name of a registered one."""
 
@@ -54,7 +55,7 @@ class RunRequest:
     """Fields of `app.dsl.compiled.Budget`; absent ones are the document's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Accepted:
     """A durable run, and the answer to its submission. `replayed`: the answer was given before."""
 

@@ -14,11 +14,12 @@ from app.core.state import StepState, StepStatus
 from app.dsl.compiled import CompiledStep, CompiledWorkflow
 from app.engines.history import STEP_STATUS_NAMES, AttemptRecord, History, StepHistory
 from app.ports.models import counted
+from app.ports.records import record
 from app.ports.runs import RunRow, RunStatus, WorkflowRow
 from app.services.step_selection import ALL_STEPS, StepsWanted, select_steps
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunSummary:
     """A run in a list."""
 
@@ -34,7 +35,7 @@ class RunSummary:
     parent_run_id: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StepView:
     """One step instance of a run."""
 
@@ -57,7 +58,7 @@ class StepView:
     attempts: Sequence[AttemptRecord]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Reused:
     """What was taken from other runs and the cache: how many steps, and the tokens of their calls."""
 
@@ -66,7 +67,7 @@ class Reused:
     output_tokens: int | None = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunView:
     """A run with its steps. `seq` is that of its latest event: equal seq, equal view."""
 

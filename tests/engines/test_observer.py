@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from structlog.contextvars import bound_contextvars, clear_contextvars, get_contextvars
 from structlog.testing import capture_logs
 
 from app.core import events as e
@@ -17,6 +16,7 @@ from app.engines.history import History, new_history
 from app.engines.identity import RunIdentity
 from app.engines.live import LiveEvents
 from app.engines.observer import RunObserver
+from app.observability import log_context
 from app.observability.metrics import Metrics
 from app.observability.tracing import NullTracer
 from app.ports.models import CallContext, ChatRequest
@@ -227,15 +227,16 @@ def test_an_attempt_that_is_tried_again_ends_no_step(
 
 
 async def test_a_line_from_inside_a_step_names_run_step_and_attempt_and_no_request() -> None:
-    seen: list[dict[str, object]] = []
+    seen: list[log_context.Names] = []
 
     async def speaking(request: ChatRequest, context: CallContext) -> str:
-        seen.append(get_contextvars())
+        seen.append(log_context.names())
         return "done"
 
     async with bench(script=speaking) as engine:
-        with bound_contextvars(request_id="of the submission"):
-            run_id = await engine.submit(workflow(llm("a"), llm("b", "{{ steps.a.text }}")))
+        bound = log_context.bind(request_id="of the submission")
+        run_id = await engine.submit(workflow(llm("a"), llm("b", "{{ steps.a.text }}")))
+        log_context.reset(bound)
         await engine.finish(run_id)
     assert seen == [
         {"run_id": run_id, "step": "a", "attempt": 1},
@@ -244,8 +245,8 @@ async def test_a_line_from_inside_a_step_names_run_step_and_attempt_and_no_reque
 
 
 def test_an_attempt_takes_back_what_it_bound(observer: RunObserver, step: CompiledStep) -> None:
-    clear_contextvars()
-    with bound_contextvars(step="outer"):
-        with observer.attempt(RUN, try_of(step, 2), begun()):
-            assert get_contextvars() == {"run_id": "r1", "step": "answer", "attempt": 2}
-        assert get_contextvars() == {"step": "outer"}
+    outer = log_context.bind_only(step="outer")
+    with observer.attempt(RUN, try_of(step, 2), begun()):
+        assert log_context.names() == {"run_id": "r1", "step": "answer", "attempt": 2}
+    assert log_context.names() == {"step": "outer"}
+    log_context.reset(outer)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 import structlog
 
+from app.observability import log_context
 from app.observability.log_writer import LogWriter
 from app.observability.logging import configure_logging
 from app.security.redaction import Redactor
@@ -28,7 +29,7 @@ def _logging_as_before() -> Iterator[None]:
     root.handlers = handlers
     root.setLevel(level)
     structlog.configure(**config)
-    structlog.contextvars.clear_contextvars()
+    log_context.bind_only()
 
 
 def lines_of(act: Callable[[], None], **options: Any) -> list[dict[str, Any]]:
@@ -53,8 +54,9 @@ def leak_everywhere() -> None:
     log.info("as a value", answer={"nested": [CANARY, {"deep": f"x{CANARY}y"}]})
     log.info("as a key", **{CANARY: 1}, other={CANARY: 2})
     log.info("as an object", error=ValueError(CANARY), path=repr(CANARY))
-    with structlog.contextvars.bound_contextvars(run_id=CANARY):
-        log.info("bound")
+    bound = log_context.bind(run_id=CANARY)
+    log.info("bound")
+    log_context.reset(bound)
     logging.getLogger("library").warning("sent %s", CANARY)
     try:
         fail(CANARY)
@@ -126,8 +128,9 @@ def test_lines_below_the_level_are_not_written() -> None:
 
 def test_a_line_carries_what_is_bound_and_the_trace() -> None:
     def act() -> None:
-        with structlog.contextvars.bound_contextvars(run_id="r1", step="answer", attempt=2, request_id="q"):
-            structlog.get_logger("app.engines").info("step started", type="llm")
+        bound = log_context.bind(run_id="r1", step="answer", attempt=2, request_id="q")
+        structlog.get_logger("app.engines").info("step started", type="llm")
+        log_context.reset(bound)
 
     (line,) = lines_of(act, trace_ids=lambda: {"trace_id": "t", "span_id": "s"})
     assert line.pop("timestamp").endswith("Z")
