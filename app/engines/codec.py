@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 import orjson
 
 from app.core import events as e
+from app.ports.buffers import trimmed
 from app.ports.runs import JournalRow
 
 _TYPES: Final[Mapping[str, type[e.Event]]] = {kind.__name__: kind for kind in get_args(e.Event)}
@@ -35,7 +36,7 @@ def encode(
         payload["data"] = orjson.Fragment(encoded)
     elif data is not None:
         payload["data"] = data
-    body = orjson.dumps(payload)
+    body = trimmed(orjson.dumps(payload))
     return JournalRow(run_id=run_id, seq=seq, type=kind.__name__, payload=body, at=event.at)
 
 

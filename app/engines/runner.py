@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -100,7 +99,7 @@ class Runner:
         self._data = RunData(workflow, history)
         self._approvals = ApprovalBook(run, history)
         self._earlier: EarlierRun | None = None
-        self._inbox: deque[Fact] = deque()
+        self._inbox: list[Fact] = []
         self._wake: asyncio.Future[None] | None = None
         self._rows: list[JournalRow] = []
         self._acknowledge: list[tuple[asyncio.Future[bool], bool]] = []
@@ -218,8 +217,7 @@ class Runner:
                     break
                 if not self._rows:
                     await self._news()
-                facts = list(self._inbox)
-                self._inbox.clear()
+                facts, self._inbox = self._inbox, []
                 if facts and self.history.state.parked:
                     facts.insert(0, Fact(event=e.RunWoken(at=self._tools.clock.now())))
                 self.fold(facts)
@@ -264,8 +262,9 @@ class Runner:
         self._calls.release()
         self._account = None
         self._released = True
-        while self._inbox:
-            self._drop(self._inbox.popleft())
+        inbox, self._inbox = self._inbox, []
+        for fact in inbox:
+            self._drop(fact)
         for command in self._held:
             if isinstance(command, c.StartAttempt):
                 self._tools.slots.give_back()

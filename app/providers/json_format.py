@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from app.ports.buffers import trimmed
+
 CHECK_ADDRESS: Final = "ask the operator to check the instance's base_url, and what stands before the server"
 _NUMBERS: Final = frozenset({float, int})
 
@@ -67,7 +69,7 @@ def is_page(content: bytes) -> bool:
 def dump(body: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """A request's body. Raises `ValueError` for what JSON cannot carry."""
     try:
-        return orjson.dumps(body, default=_plain)
+        return trimmed(orjson.dumps(body, default=_plain))
     except TypeError as error:
         raise ValueError(f"the request cannot be written as JSON: {error}") from None
 

@@ -16,6 +16,7 @@ from app.core.events import Failure
 from app.dsl.compiled import CompiledWorkflow
 from app.engines.engine import CancelReceipt
 from app.engines.history import AttemptRecord
+from app.ports.buffers import trimmed
 from app.ports.problems import Problem
 from app.ports.runs import RunRow, RunStatus
 from app.services.run_events import RunEvent, failure_data, source_data
@@ -43,7 +44,7 @@ def version_path(name: str, version: str) -> str:
 
 def render_accepted(run: RunRow) -> bytes:
     """`RunAccepted`."""
-    return orjson.dumps({"id": run.id, "status": run.status, "links": _run_links(run.id)})
+    return trimmed(orjson.dumps({"id": run.id, "status": run.status, "links": _run_links(run.id)}))
 
 
 def render_control(run_id: str, status: RunStatus) -> bytes:
