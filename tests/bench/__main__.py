@@ -219,10 +219,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of compare")
     parser.add_argument("--latency-ms", type=float, default=20.0)
     parser.add_argument("--interleave", type=int, default=5)
-    parser.add_argument(
-        "--only",
-        choices=[*PARTS],
-    )
+    parser.add_argument("--only", choices=[*PARTS])
     parser.add_argument("--runs", type=int, default=600, help="temporal: of each measurement")
     parser.add_argument("--stores", nargs="+", default=list(vectors.STORES), help="of vectors")
     parser.add_argument("--counts", nargs="+", type=int, default=list(vectors.COUNTS), help="of vectors")
