@@ -149,7 +149,7 @@ class Runner:
         if by := self._heed_clock():
             now = self._tools.clock.now()
             facts = [fact.at(brought_up(fact.event.at, by, now)) for fact in facts]
-        for fact in facts:
+        for position, fact in enumerate(facts):
             if self.history.state.finishing and isinstance(fact.event, e.RunTimeoutReached):
                 self._drop(fact)  # the last step has ended in time
                 continue
@@ -157,6 +157,12 @@ class Runner:
                 self._append(fact)
             except InvalidTransition:  # it came too late
                 self._drop(fact)
+            except Exception:
+                # A defect: whoever waits for this fact or one behind it hears that the run was let go.
+                if fact.durable is not None:
+                    self._acknowledge.append((fact.durable, False))
+                self._inbox[:0] = facts[position + 1 :]
+                raise
         self._decide()
 
     def _heed_clock(self) -> float:

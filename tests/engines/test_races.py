@@ -120,6 +120,32 @@ async def test_a_run_that_cannot_be_begun_does_not_stop_the_queue() -> None:
         assert (await it.finish(broken, seconds=3)).status == "failed"
 
 
+async def test_who_asked_something_of_a_run_in_the_turn_of_a_defect_is_told_at_once() -> None:
+    gate = Gate()
+    async with bench(script=gate) as it:
+        run_id = await it.submit(ONE)
+        await eventually(lambda: it.chat.in_flight == 1)
+        runner = it.engine._fleet.get(run_id)
+        assert runner is not None
+        observed = it.engine._tools.observer.observed
+
+        def fail_or_observe(run: Any, workflow: Any, history: Any, event: e.Event) -> None:
+            if isinstance(event, e.RunPaused) and it.engine._fleet.get(run_id) is runner:
+                raise RuntimeError("a defect")
+            observed(run, workflow, history, event)
+
+        it.engine._tools.observer.observed = fail_or_observe  # type: ignore[method-assign]  # a defect
+        async with asyncio.timeout(3):
+            told = await asyncio.gather(
+                it.engine.pause(run_id, reason=None),
+                it.engine.cancel(run_id, reason=None),
+                return_exceptions=True,
+            )
+        assert [type(one) for one in told] == [HandedOver, HandedOver]
+        gate.open.set()
+        assert (await it.finish(run_id, seconds=3)).status == "completed"
+
+
 # --- one runner a run ---------------------------------------------------------------------------------
 
 
