@@ -17,6 +17,7 @@ from app.dsl.distribution import items_of
 from app.dsl.limits import LoadLimits
 from app.dsl.loader import Format, LoadedDocument, load_document
 from app.dsl.policies import PlanDefaults
+from app.ports.buffers import trimmed
 from app.ports.errors import DefinitionInvalid
 from app.ports.problems import Problem
 from app.ports.runs import Definition
@@ -84,7 +85,7 @@ class Catalog:
 
     def _items(self, definition: Definition, document: Mapping[str, Any], step: str) -> CompiledWorkflow:
         """What a stored workflow does with an item of a distributed map."""
-        body = orjson.dumps(document)
+        body = trimmed(orjson.dumps(document))
         of = self.by_definition(Definition(hash=sha256(body).hexdigest(), document=body))
         workflow = of.item_workflows.get(item_run_key(step))
         if workflow is None:

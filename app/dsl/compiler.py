@@ -33,6 +33,7 @@ from app.dsl.near_misses import near_misses
 from app.dsl.policies import PlanDefaults
 from app.dsl.provenance import Provenance
 from app.dsl.references import check_inputs_only, needed_steps
+from app.ports.buffers import trimmed
 from app.ports.runs import Definition
 from app.steps.kind import StepKind
 from app.templating.compiler import Compiled, TemplateProblems, compile_value
@@ -232,5 +233,5 @@ def _object(raw: dict[str, Any], key: str) -> dict[str, Any] | None:
 
 def _definition(raw: dict[str, Any]) -> Definition:
     """Compact JSON in the author's order of keys: order matters to schemas and prompts made of them."""
-    document = orjson.dumps(raw)
+    document = trimmed(orjson.dumps(raw))
     return Definition(hash=sha256(document).hexdigest(), document=document)

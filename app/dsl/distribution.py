@@ -22,6 +22,7 @@ from app.dsl.blocks import BlockStep, DistributedBody, bound_by, item_run_key
 from app.dsl.compiled import CompiledStep, CompiledWorkflow, ItemNames, NamePath
 from app.dsl.inputs import Inputs, plain_inputs
 from app.dsl.names import NamedSteps
+from app.ports.buffers import trimmed
 from app.ports.runs import Definition
 from app.templating.compiler import Reference
 
@@ -70,7 +71,7 @@ def items_of(document: Any) -> tuple[Mapping[str, Any], str] | None:
 
 
 def _definition(document: Mapping[str, Any], key: str) -> Definition:
-    body = orjson.dumps({_DOCUMENT: document, _STEP: key})
+    body = trimmed(orjson.dumps({_DOCUMENT: document, _STEP: key}))
     return Definition(hash=sha256(body).hexdigest(), document=body)
 
 

@@ -41,4 +41,4 @@ def reset(token: Token[Names]) -> None:
 
 def add_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """A processor of structlog's: what the line itself says goes first."""
-    return {**_names.get(), **event}
+    return {**names(), **event}

@@ -16,6 +16,7 @@ import structlog
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from app.ports.buffers import trimmed
 from app.ports.errors import PermanentError
 from app.ports.http import HttpClient, HttpRequest
 from app.ports.problems import Problem, pointer
@@ -194,7 +195,7 @@ async def _deliver(
 
 def _encoded(value: Mapping[str, Any], *, limit: int, action: str) -> bytes:
     try:
-        content = orjson.dumps(value)
+        content = trimmed(orjson.dumps(value))
     except TypeError as error:
         raise PermanentError(
             "invalid_request", f"the parameters of {action!r} cannot be written as JSON: {error}"

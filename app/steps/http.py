@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.ports.buffers import trimmed
 from app.ports.errors import PermanentError
 from app.ports.http import HttpRequest
 from app.ports.steps import StepContext, StepOutcome
@@ -206,7 +207,7 @@ def _request(config: HttpConfig, context: StepContext) -> HttpRequest:
 def _content(config: HttpConfig) -> tuple[bytes | None, str | None]:
     try:
         if config.sends_json:
-            return orjson.dumps(config.json_body), "application/json"
+            return trimmed(orjson.dumps(config.json_body)), "application/json"
         if config.body is not None:
             return config.body.encode(), "text/plain; charset=utf-8"
     except (TypeError, UnicodeEncodeError) as error:

@@ -13,9 +13,9 @@ from app.core import events as e
 from app.engines.codec import encode
 from app.ports.buffers import trimmed
 from app.ports.models import ChatRequest, Message
-from app.ports.runs import RunRow
 from app.providers.openai.dialect import Dialect
 from app.providers.openai.format import chat_body
+from tests.stores.samples import a_run
 
 MANY = 200
 OVERHEAD = 400
@@ -33,18 +33,7 @@ def a_request() -> bytes:
 
 
 def an_answer() -> bytes:
-    row = RunRow(
-        id="r1",
-        tenant="default",
-        workflow="w",
-        version="1",
-        status="pending",
-        definition_hash="",
-        priority=0,
-        labels={},
-        created_at=1.0,
-    )
-    return render_accepted(row)
+    return render_accepted(a_run())
 
 
 @pytest.mark.parametrize("make", [a_row, a_request, an_answer])
