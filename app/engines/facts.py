@@ -1,14 +1,15 @@
-"""What comes to a runner from outside its core: an event, its data, and who waits for it to be durable."""
+"""What a runner takes and gives: an event from outside its core, and the rows that come of such."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from app.core.events import Event
 from app.ports.records import record
+from app.ports.runs import JournalRow, StatusChange
 
 
 @record
@@ -27,3 +28,11 @@ class Fact:
     def at(self, at: float) -> Fact:
         """The same, of another time."""
         return replace(self, event=replace(self.event, at=at))
+
+
+@record
+class Batch:
+    """Events to append together, and what else changes with them."""
+
+    rows: Sequence[JournalRow]
+    change: StatusChange | None

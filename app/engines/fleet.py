@@ -107,7 +107,7 @@ class Fleet:
     async def drive(self, runner: Runner) -> None:
         """Drive a run that was added until its runner stops, in a task that is under `driving`."""
         run_id = runner.run.run_id
-        if (task := asyncio.current_task()) is not None:
+        if (task := asyncio.current_task(runner.loop)) is not None:
             self._driving[runner] = task
         try:
             await runner.drive()

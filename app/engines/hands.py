@@ -28,6 +28,7 @@ class Hands:
         self,
         clock: Clock,
         time: Timekeeper,
+        loop: asyncio.AbstractEventLoop,
         *,
         post: Post,
         defective: Callable[[BaseException], None],
@@ -35,6 +36,7 @@ class Hands:
     ) -> None:
         self._clock = clock
         self._time = time
+        self._loop = loop
         self._post = post
         self._defective = defective
         self._rested = rested
@@ -51,7 +53,7 @@ class Hands:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task."""
-        task = asyncio.get_running_loop().create_task(coroutine)
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._over)
         return task
@@ -77,7 +79,7 @@ class Hands:
     ) -> None:
         """Run a try; `over` is called when it has ended, however."""
         key = (command.path, command.attempt)
-        task = self._attempts[key] = asyncio.get_running_loop().create_task(coroutine)
+        task = self._attempts[key] = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(partial(self._attempt_over, key, over))
 
@@ -118,17 +120,17 @@ class Hands:
         if key in self._timers:
             self.stop_timer(key)
         left = command.due_at - (self._clock if _is_instant(command) else self._time).now()
-        self._await(key, command, asyncio.get_running_loop().time() + left, left)
+        self._await(key, command, self._loop.time() + left, left)
 
     def _await(self, key: str, command: c.StartTimer, due: float, left: float) -> None:
         delay = min(max(0.0, left), LOOK_SECONDS if _is_instant(command) else MAX_DELAY)
-        self._timers[key] = asyncio.get_running_loop().call_later(delay, self._fired, key, command, due)
+        self._timers[key] = self._loop.call_later(delay, self._fired, key, command, due)
 
     def _left(self, command: c.StartTimer, due: float) -> float:
         """Seconds until the clock says so, or until the loop's time `due` has come."""
         if _is_instant(command):
             return command.due_at - self._clock.now()
-        return due - asyncio.get_running_loop().time()
+        return due - self._loop.time()
 
     def stop_timer(self, key: str) -> None:
         """Forget a timer; a path names that of its attempt, retry or wait."""
@@ -139,7 +141,7 @@ class Hands:
     def look_again(self, seconds: float) -> None:
         """Have the run looked at after some time, though nothing may have happened until then."""
         self.stop_timer(_LOOK)
-        self._timers[_LOOK] = asyncio.get_running_loop().call_later(seconds, self._look)
+        self._timers[_LOOK] = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         self._timers.pop(_LOOK, None)

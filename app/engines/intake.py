@@ -209,7 +209,7 @@ class Intake:
             self._backlog.admitted()
             if rule is not None and (call := call_of(run, rule, submission.awaited_by)) is not None:
                 awaited = self._concurrency.waits_while_awaited(run.id, call)
-        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        accepted: asyncio.Future[None] = runner.loop.create_future()
         coming = _Coming(submission, runner, rule, starts, counted, awaited, accepted)
         self._fleet.spawn(self._accept(coming))
         await accepted

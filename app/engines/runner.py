@@ -39,7 +39,7 @@ from app.engines.calls import Calls
 from app.engines.children import Children
 from app.engines.codec import encode
 from app.engines.decisions import Decisions, Question
-from app.engines.facts import Fact
+from app.engines.facts import Batch, Fact
 from app.engines.hands import Hands
 from app.engines.history import BRINGS_OUTPUTS, History
 from app.engines.identity import RunIdentity
@@ -50,7 +50,6 @@ from app.engines.rundata import RunData
 from app.engines.slots import Slots
 from app.engines.timekeeping import BOOT, Timekeeper, brought_up
 from app.ports.clock import Clock
-from app.ports.records import record
 from app.ports.runs import Journal, JournalRow, StatusChange
 
 log = structlog.get_logger(__name__)
@@ -78,20 +77,14 @@ class RunnerTools:
     accounting: Accounting
 
 
-@record
-class Batch:
-    """Events to append together, and what else changes with them."""
-
-    rows: Sequence[JournalRow]
-    change: StatusChange | None
-
-
 class Runner:
     """One run in the hands of this process."""
 
     def __init__(
         self, run: RunIdentity, workflow: CompiledWorkflow, history: History, tools: RunnerTools
     ) -> None:
+        self.loop = asyncio.get_running_loop()
+        """Kept: up to Python 3.11, to ask which one it is takes a system call."""
         self.run = run
         self.history = history
         self._workflow = workflow
@@ -110,7 +103,12 @@ class Runner:
         """The run's terminal event is in the journal."""
         self._time = Timekeeper(tools.clock, history.clock_noted)
         self._hands = Hands(
-            tools.clock, self._time, post=self.post, defective=self._defective, rested=self._wake_up
+            tools.clock,
+            self._time,
+            self.loop,
+            post=self.post,
+            defective=self._defective,
+            rested=self._wake_up,
         )
         self._calls = Calls(
             run,
@@ -237,7 +235,7 @@ class Runner:
 
     async def _news(self) -> None:
         if not self._inbox and self._defect is None and not self.history.state.agenda:
-            self._wake = asyncio.get_running_loop().create_future()
+            self._wake = self.loop.create_future()
             await self._wake
             self._wake = None
         if self._defect is not None:
@@ -372,7 +370,7 @@ class Runner:
 
     async def _record(self, event: e.Event, data: Mapping[str, Any]) -> bool:
         """Make an event durable that nobody waits for but the asker; False if it cannot happen any more."""
-        durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        durable: asyncio.Future[bool] = self.loop.create_future()
         self.post(Fact(event=event, data=data, durable=durable))
         return await durable
 

@@ -17,12 +17,15 @@ from dataclasses import field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from app.ports.deadline import Deadline
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.http import HttpResponse
 from app.ports.records import record
 from app.security.egress import EgressPolicy
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     import httpx
 
     from app.providers.wire import Answer, Wire
@@ -49,11 +52,12 @@ class Call:
 class StreamedAnswer:
     """An answer read as it arrives, under the deadline and the cap of its call."""
 
-    def __init__(self, answer: Answer, call: Call, deadline: float) -> None:
+    def __init__(self, answer: Answer, call: Call, loop: AbstractEventLoop, deadline: float) -> None:
         self.status = answer.status
         self.headers = answer.headers
         self._source = answer.chunks()
         self._call = call
+        self._loop = loop
         self._deadline = deadline
         self._size = 0
 
@@ -68,7 +72,7 @@ class StreamedAnswer:
 
     async def drain(self) -> None:
         """Wait a moment for the end of a body that is whole already: its connection can be used again."""
-        until = min(self._deadline, asyncio.get_running_loop().time() + DRAIN_SECONDS)
+        until = min(self._deadline, self._loop.time() + DRAIN_SECONDS)
         with suppress(CallError):
             while await self._next(until):
                 pass
@@ -80,7 +84,7 @@ class StreamedAnswer:
     async def _next(self, until: float) -> bytes:
         """The next piece, empty at the end. Timed piece by piece: the consumer's time is its own."""
         try:
-            async with asyncio.timeout_at(until):
+            with Deadline(self._loop, until):
                 chunk = await anext(self._source, b"")
         except TimeoutError:
             raise _timed_out(self._call) from None
@@ -95,7 +99,8 @@ class Transport:
 
     def __init__(self, open_wire: Callable[[], Wire]) -> None:
         self._open_wire = open_wire
-        self._wire: Wire | None = None
+        self._open: tuple[Wire, AbstractEventLoop] | None = None
+        """The wire, and the loop in which it was opened."""
 
     @classmethod
     def over_httpx(cls, transport: httpx.AsyncBaseTransport) -> Transport:
@@ -122,7 +127,7 @@ class Transport:
     async def warm(self) -> None:
         """Load the HTTP libraries without blocking the loop, and open the pool."""
         await asyncio.to_thread(import_module, "app.providers.sockets")
-        if self._wire is None:
+        if self._open is None:
             self._opened()
 
     async def exchange(self, call: Call) -> HttpResponse:
@@ -131,9 +136,9 @@ class Transport:
         Raises `PermanentError` (too_large, invalid_request, egress_denied) or `TemporaryError`
         (connection, timeout, server_error).
         """
-        wire = self._wire or self._opened()
+        wire, loop = self._open or self._opened()
         try:
-            async with asyncio.timeout(call.timeout_seconds):
+            with Deadline(loop, loop.time() + call.timeout_seconds):
                 answer = await wire.send(call.method, call.url, call.headers, call.content, who=call.who)
                 content = answer.arrived()
                 if content is None:
@@ -150,14 +155,14 @@ class Transport:
 
         Raises as `exchange` does.
         """
-        wire = self._wire or self._opened()
-        deadline = asyncio.get_running_loop().time() + call.timeout_seconds
+        wire, loop = self._open or self._opened()
+        deadline = loop.time() + call.timeout_seconds
         try:
-            async with asyncio.timeout_at(deadline):
+            with Deadline(loop, deadline):
                 answer = await wire.send(call.method, call.url, call.headers, call.content, who=call.who)
         except TimeoutError:
             raise _timed_out(call) from None
-        streamed = StreamedAnswer(answer, call, deadline)
+        streamed = StreamedAnswer(answer, call, loop, deadline)
         try:
             yield streamed
         finally:
@@ -166,13 +171,13 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close every connection; a later call opens new ones."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            await wire.aclose()
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened[0].aclose()
 
-    def _opened(self) -> Wire:
-        self._wire = self._open_wire()
-        return self._wire
+    def _opened(self) -> tuple[Wire, AbstractEventLoop]:
+        self._open = self._open_wire(), asyncio.get_running_loop()
+        return self._open
 
 
 async def _read(answer: Answer, call: Call) -> bytes:

@@ -21,6 +21,7 @@ from app.engines.budget import asked_budget
 from app.engines.engine import CancelReceipt, Engine, Submission
 from app.engines.recovery import StoredRun
 from app.ports.clock import Clock
+from app.ports.deadline import Deadline
 from app.ports.errors import AlreadyExists
 from app.ports.records import record
 from app.ports.runs import RunFilter, RunRow, Store
@@ -111,7 +112,7 @@ class RunService:
         self._closing = closing
         self._webhooks = webhooks or WebhookRules()
         self._new_id = new_id
-        self._waits: set[asyncio.Timeout] = set()
+        self._waits: set[Deadline] = set()
         """Of callers that may still be let go."""
 
     # --- submit ---------------------------------------------------------------------------------------
@@ -219,13 +220,13 @@ class RunService:
             return None
         history = None
         if not self._closing.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds) as scope:
-                    self._waits.add(scope)
-                    try:
-                        history = await self._engine.wait(accepted.run_id)
-                    finally:
-                        self._waits.discard(scope)
+            loop = asyncio.get_running_loop()
+            with suppress(TimeoutError), Deadline(loop, loop.time() + seconds) as deadline:
+                self._waits.add(deadline)
+                try:
+                    history = await self._engine.wait(accepted.run_id)
+                finally:
+                    self._waits.discard(deadline)
         if history is None:
             return None
         return await aside(history, run_view, *made, history)
@@ -241,15 +242,9 @@ class RunService:
         return await self._store.runs.get(principal.tenant, run_id)
 
     def stop_waiting(self) -> None:
-        """Let every waiting caller go: the process is shutting down, the runs are durable.
-
-        Harmless when done already: a scope is let go once, for one that expires cannot be rescheduled.
-        """
-        now = asyncio.get_running_loop().time()
+        """Let every waiting caller go: the process is shutting down, the runs are durable."""
         while self._waits:
-            scope = self._waits.pop()
-            if not scope.expired():
-                scope.reschedule(now)
+            self._waits.pop().expire()
 
     # --- read -----------------------------------------------------------------------------------------
 
