@@ -13,7 +13,6 @@ import contextlib
 import gc
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,14 +23,12 @@ from fastapi import FastAPI
 from app.bootstrap import Service
 from app.configuration import redactor
 from app.observability.logging import configure_logging
+from app.ports.turns import SHORT_TURNS
 from app.settings import ServerSettings, Settings
 
 log = structlog.get_logger(__name__)
 
 BACKLOG = 2048
-SWITCH_SECONDS = 0.0002
-"""How long a thread waits for the interpreter. The writer thread takes it some twenty times a commit; at
-the default of 5 ms a busy event loop starves it (500 to 16,000 writes/s, erratic; 11,000 with this)."""
 GC_THRESHOLDS = (50_000, 20, 20)
 CLOSE_SECONDS = 5
 """How long answers in flight may take once the listener is closed."""
@@ -78,16 +75,18 @@ def url_of(listener: socket.socket) -> str:
 
 async def run_service(settings: Settings, service: Service) -> None:
     """Listen, log and serve. Raises `OSError`, or as `serve` does, with what to do."""
-    sys.setswitchinterval(SWITCH_SECONDS)
     writer = configure_logging(
         redaction=redactor(settings),
         level=settings.log.level,
         format=settings.log.format,
         trace_ids=service.tracer.ids,
     )
+    # An exporter's thread encodes spans, for as long as there are any.
+    turns = SHORT_TURNS if settings.telemetry.otlp_endpoint else contextlib.nullcontext()
     try:
-        listener = listen(settings.server.host, settings.server.port)
-        await serve(service, settings.server, listener)
+        with turns:
+            listener = listen(settings.server.host, settings.server.port)
+            await serve(service, settings.server, listener)
     finally:
         await asyncio.to_thread(writer.close)
 

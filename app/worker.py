@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
@@ -27,7 +26,8 @@ from app.configuration import redactor
 from app.engines.temporal.engine import TemporalEngine
 from app.observability.logging import configure_logging
 from app.placement import run_worker
-from app.server import SWITCH_SECONDS, http_server, listen, tune_garbage_collection, url_of
+from app.ports.turns import SHORT_TURNS
+from app.server import http_server, listen, tune_garbage_collection, url_of
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 async def run_worker_process(settings: Settings, service: Service) -> None:
     """Work until told to stop. Raises `StoreError`, or `CallError` where Temporal cannot be used."""
-    sys.setswitchinterval(SWITCH_SECONDS)
     writer = configure_logging(
         redaction=redactor(settings),
         level=settings.log.level,
@@ -48,7 +47,8 @@ async def run_worker_process(settings: Settings, service: Service) -> None:
         trace_ids=service.tracer.ids,
     )
     try:
-        await _work(settings, service)
+        with SHORT_TURNS:  # Temporal's SDK decides about workflows in threads of its own
+            await _work(settings, service)
     finally:
         await asyncio.to_thread(writer.close)
 

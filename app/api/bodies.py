@@ -7,7 +7,6 @@ A query parameter that the operation does not have is refused: a misspelt filter
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -28,6 +27,7 @@ from app.dsl.loader import Format, LoadedDocument
 from app.dsl.strict_json import MalformedJson, parse_strict_json
 from app.ports.errors import DefinitionInvalid, InputsInvalid
 from app.ports.problems import Problem
+from app.ports.turns import computed
 from app.services.errors import ServiceError, rejection
 
 MAX_DEPTH: Final = 64
@@ -55,7 +55,7 @@ async def parsed(text: bytes) -> Any:
     """The value of a JSON text. Raises `MalformedJson` with the first fault's place."""
     if len(text) <= QUICK_JSON:
         return parse_strict_json(text, max_depth=MAX_DEPTH)
-    return await asyncio.to_thread(parse_strict_json, text, max_depth=MAX_DEPTH)
+    return await computed(parse_strict_json, text, max_depth=MAX_DEPTH)
 
 
 class StrictRoute(APIRoute):
@@ -139,7 +139,7 @@ async def placed(problems: Sequence[Problem], body: bytes, *, under: str = "") -
         return whole
     if len(body) <= SMALL_BODY:
         return _with_lines(whole, body)
-    return await asyncio.to_thread(_with_lines, whole, body)
+    return await computed(_with_lines, whole, body)
 
 
 def _with_lines(problems: Sequence[Problem], body: bytes) -> list[Problem]:

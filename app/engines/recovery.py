@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from app.core import events as e
@@ -16,6 +15,7 @@ from app.engines.history import History, fold
 from app.engines.identity import RunIdentity
 from app.ports.errors import DefinitionInvalid, StoreError
 from app.ports.runs import JournalRow, StatusChange, Store
+from app.ports.turns import computed
 
 SMALL_DOCUMENT = 16_384
 """Bytes of a definition that is compiled on the spot; a larger one goes to a thread."""
@@ -79,7 +79,7 @@ class RunLoader:
             raise UnreadableRun(f"the definition of run {first.run_id!r} is not stored")
         if len(definition.document) <= SMALL_DOCUMENT:
             return self._catalog.by_definition(definition)
-        return await asyncio.to_thread(self._catalog.by_definition, definition)
+        return await computed(self._catalog.by_definition, definition)
 
     async def give_up(self, run_id: str, end: e.RunFailed) -> StoredRun | None:
         """End a stored run as failed, whatever was in flight; None if it has ended.

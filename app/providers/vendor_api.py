@@ -8,7 +8,6 @@ What does not belong here: retries, limits, metrics, and any vendor's words.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -18,6 +17,7 @@ from app.ports.errors import CallError, ErrorClass, PermanentError, TemporaryErr
 from app.ports.http import HttpResponse
 from app.ports.models import CallContext
 from app.ports.retry_after import LONGEST
+from app.ports.turns import computed
 from app.providers.failures import CREDENTIAL_STATUSES, from_status, refused_credentials
 from app.providers.json_api import Endpoint, JsonApi, Method
 from app.providers.json_format import (
@@ -194,7 +194,7 @@ class VendorApi:
         """As `read`, for the answer about so many texts: the event loop does not wait for large ones."""
         if count < MANY:
             return self.read(read, *args, **kwargs)
-        return await asyncio.to_thread(self.read, partial(read, *args, **kwargs))
+        return await computed(self.read, partial(read, *args, **kwargs))
 
     def written(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a writer; its `ValueError` is a `PermanentError` of class `invalid_request`."""

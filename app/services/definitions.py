@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from app.dsl.compiled import CompiledWorkflow
 from app.dsl.loader import Format
 from app.ports.errors import DefinitionInvalid, StoreError
 from app.ports.runs import Definition, RunStore
+from app.ports.turns import computed
 
 CAPACITY = 256
 SMALL_TEXT = 16_384
@@ -29,7 +29,7 @@ async def compile_aside(
     """
     if _is_small(source):
         return catalog.compile(source, format=format)
-    return await asyncio.to_thread(catalog.compile, source, format=format)
+    return await computed(catalog.compile, source, format=format)
 
 
 def _is_small(source: bytes | Mapping[str, Any]) -> bool:
@@ -78,4 +78,4 @@ class Definitions:
     async def _compiled(self, definition: Definition) -> CompiledWorkflow:
         if len(definition.document) <= SMALL_TEXT:
             return self._catalog.by_definition(definition)
-        return await asyncio.to_thread(self._catalog.by_definition, definition)
+        return await computed(self._catalog.by_definition, definition)

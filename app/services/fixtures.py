@@ -8,7 +8,6 @@ how a recording is replayed, how two of them differ.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from app.engines.replaying import COMPUTED, ReplayStuck, replay
 from app.ports.errors import InputsInvalid
 from app.ports.problems import Problem
 from app.ports.runs import TERMINAL_STATUSES, JournalRow, RunRow, Store
+from app.ports.turns import computed
 from app.security.redaction import Redactor
 from app.services.errors import (
     FixtureRejected,
@@ -71,11 +71,11 @@ class FixtureService:
                 f"{row.parent_run_id!r}, which it belongs to"
             )
         answers = await _answers(stored.workflow, stored, rows)
-        draft = await asyncio.to_thread(self._draft, row, stored, answers)
-        recording = await asyncio.to_thread(redact_places, draft, redact)
+        draft = await computed(self._draft, row, stored, answers)
+        recording = await computed(redact_places, draft, redact)
         replayed = await self._replayed(stored, recording, redacted=bool(redact))
         made = renewed(recording, replayed, recording.definition)
-        text = await asyncio.to_thread(lambda: write_recording(self._clean(made)))
+        text = await computed(lambda: write_recording(self._clean(made)))
         if len(text) > MOST_BYTES:
             raise _too_large(run_id)
         return text

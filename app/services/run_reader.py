@@ -18,6 +18,7 @@ from app.engines.codec import decode
 from app.engines.history import History, new_history
 from app.engines.recovery import StoredRun, UnreadableRun
 from app.ports.runs import Journal, JournalRow
+from app.ports.turns import computed
 from app.services.definitions import Definitions, UnreadableDefinition
 
 P = ParamSpec("P")
@@ -62,7 +63,7 @@ class RunReader:
             return StoredRun(workflow=workflow, history=history)
         async with self._large:
             while rows:
-                await asyncio.to_thread(_fold, history, rows)
+                await computed(_fold, history, rows)
                 rows = await self._page(run_id, history.seq, upto)
         return StoredRun(workflow=workflow, history=history)
 
@@ -77,7 +78,7 @@ class RunReader:
                     workflow = await self._workflow(rows[0])
                     stored = StoredRun(workflow=workflow, history=new_history(run_id, workflow.plan))
                 after = rows[-1].seq
-                await asyncio.to_thread(_fold, stored.history, rows, without=BULKY)
+                await computed(_fold, stored.history, rows, without=BULKY)
         return stored
 
     async def _page(self, run_id: str, after: int, upto: int | None) -> Sequence[JournalRow]:
@@ -98,7 +99,7 @@ async def aside(history: History, work: Callable[P, T], /, *args: P.args, **kwar
     """Do what walks over the whole of a run: on the spot for a small one, else in a thread."""
     if len(history.state.steps) <= SMALL_STEPS:
         return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)
+    return await computed(work, *args, **kwargs)
 
 
 def _fold(history: History, rows: Sequence[JournalRow], without: frozenset[str] = frozenset()) -> None:

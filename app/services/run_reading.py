@@ -6,11 +6,11 @@ the event loop goes on meanwhile. Another tenant's run is `RunNotFound`, as one 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from app.engines.recovery import StoredRun
 from app.ports.runs import RunRow, Store
+from app.ports.turns import computed
 from app.services.definitions import SMALL_STEPS, Definitions
 from app.services.diffs import RunDiff, diff_runs
 from app.services.explanations import Explanation, explain
@@ -58,13 +58,13 @@ class RunReadingService:
         workflow = await self._definitions.workflow(row.definition_hash)
         if len(workflow.steps) <= SMALL_STEPS:
             return workflow_graph(workflow), row.definition_hash
-        return await asyncio.to_thread(workflow_graph, workflow), row.definition_hash
+        return await computed(workflow_graph, workflow), row.definition_hash
 
     async def diff(self, principal: Principal, run_id: str, other_id: str) -> RunDiff:
         """How two runs differ. Raises `RunNotFound`."""
         a = await self._runs.load(principal, run_id)
         b = a if other_id == run_id else await self._runs.load(principal, other_id)
-        return await asyncio.to_thread(diff_runs, a, b)
+        return await computed(diff_runs, a, b)
 
 
 def _explained(row: RunRow, stored: StoredRun, path: str) -> Explanation:

@@ -24,6 +24,7 @@ from app.ports.clock import Clock
 from app.ports.errors import AlreadyExists, OrchestratorError, StoreError
 from app.ports.runs import RunRow, Store
 from app.ports.schedules import FiringSchedule, ScheduleRow
+from app.ports.turns import computed
 from app.services.errors import ServiceError, translate
 from app.services.idempotency import Answer
 from app.services.principal import Principal
@@ -145,7 +146,7 @@ class ScheduleTicker:
         now = self._clock.now()
         schedule = firing.schedule
         try:
-            timing = await asyncio.to_thread(timing_of, schedule.spec, anchor=schedule.anchor)
+            timing = await computed(timing_of, schedule.spec, anchor=schedule.anchor)
             return decide(firing, timing, self._clock.now())
         except TimingInvalid as error:
             log.warning("schedule.halted", schedule_id=schedule.id, reason=str(error))

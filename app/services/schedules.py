@@ -6,7 +6,6 @@ before it is kept: its times, that its workflow exists, that its inputs fit. Wha
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -18,6 +17,7 @@ from app.ports.errors import AlreadyExists, StoreError
 from app.ports.problems import Problem
 from app.ports.runs import RunRow, Store
 from app.ports.schedules import ScheduleRow, ScheduleSpec
+from app.ports.turns import computed
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.definitions import Definitions
 from app.services.errors import (
@@ -233,7 +233,7 @@ class ScheduleService:
         check_labels(spec.labels)
         problems: list[Problem] = []
         try:
-            await asyncio.to_thread(timing_of, spec, anchor=0.0)  # it may read files
+            await computed(timing_of, spec, anchor=0.0)  # it may read files
         except TimingInvalid as error:
             problems += error.problems
         workflow = await self._store.workflows.get(principal.tenant, spec.workflow, spec.version)

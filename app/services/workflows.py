@@ -6,7 +6,6 @@ version is refused. Every read takes the principal's tenant.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from app.ports.clock import Clock
 from app.ports.errors import AlreadyExists
 from app.ports.problems import Problem
 from app.ports.runs import Store, WorkflowRow, WorkflowStore
+from app.ports.turns import computed
 from app.services.configured import Configured
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.definitions import SMALL_TEXT, Definitions, compile_aside
@@ -180,7 +180,7 @@ class WorkflowService:
         find = partial(
             self._configured.missing, workflow.document, source, format=format, further=workflow.warnings
         )
-        return workflow, find() if len(source) <= SMALL_TEXT else await asyncio.to_thread(find)
+        return workflow, find() if len(source) <= SMALL_TEXT else await computed(find)
 
     async def get(self, principal: Principal, name: str, version: str | None = None) -> WorkflowView:
         """That version, or the newest. Raises `WorkflowNotFound`."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from app.ports.errors import CallError, PermanentError, TemporaryError
 from app.ports.models import CallContext
+from app.ports.turns import in_short_turns
 from app.ports.vectors import Filter, IndexInfo, VectorHit, VectorQuery, VectorRecord
 from app.stores.vector_file import VectorFile
 
@@ -62,7 +63,7 @@ class EmbeddedVectorStore:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        await asyncio.get_running_loop().run_in_executor(thread, self._close_file)
+        await asyncio.get_running_loop().run_in_executor(thread, in_short_turns, self._close_file)
         thread.shutdown(wait=False)
 
     async def check(self) -> None:
@@ -121,7 +122,7 @@ class EmbeddedVectorStore:
             raise TemporaryError("connection", "the embedded vector store is not open")
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+                return await asyncio.get_running_loop().run_in_executor(self._thread, in_short_turns, work)
         except CallError:
             raise
         except TimeoutError:

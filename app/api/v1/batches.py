@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import orjson
@@ -28,6 +27,7 @@ from app.api.v1.schemas.batches import BatchAccepted, BulkOutcome, CancelRuns, C
 from app.api.v1.submissions import accepted_answer
 from app.ports.errors import DefinitionInvalid, InputsInvalid
 from app.ports.runs import RunFilter
+from app.ports.turns import computed
 from app.services.batches import Batch
 from app.services.bulk import BulkOutcome as Outcome
 from app.services.bulk import Selection
@@ -165,7 +165,7 @@ async def _key_of(request: Request, key: str | None) -> IdempotencyKey | None:
     if key is None:
         return None
     target = f"{request.url.path}?{request.url.query}"
-    digest = await asyncio.to_thread(fingerprint, request.method, target, await request.body())
+    digest = await computed(fingerprint, request.method, target, await request.body())
     return IdempotencyKey(key=key, fingerprint=digest)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query
@@ -20,6 +19,7 @@ from app.api.v1.run_reading_rendering import render_diff, render_explanation, re
 from app.api.v1.runs import known_seq, validators
 from app.api.v1.schemas.run_reading import RunDiff, RunGraph, StepExplanation, WorkflowGraph
 from app.api.v1.schemas.runs import MAX_PATH, RUN_ID
+from app.ports.turns import computed
 from app.services.graphs import PARTS_SHOWN
 from app.services.workflows import entity_tag
 
@@ -127,7 +127,7 @@ async def _get_run_graph(
         "status": stored.history.status,
         "seq": seq,
     }
-    body = await asyncio.to_thread(render_graph, head, graph)
+    body = await computed(render_graph, head, graph)
     return Response(body, headers=validators(seq, marks), media_type=JSON)
 
 
@@ -140,7 +140,7 @@ async def _diff_runs(
     whether what was sent does. Values are cut and changes are counted out past a bound.
     """
     diff = await services.reading.diff(principal, run_id, other_id)
-    return Response(await asyncio.to_thread(render_diff, diff), media_type=JSON)
+    return Response(await computed(render_diff, diff), media_type=JSON)
 
 
 async def _get_workflow_graph(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, get_args
@@ -37,6 +36,7 @@ from app.api.v1.schemas.runs import (
 )
 from app.engines.engine import CancelReceipt as Receipt
 from app.ports.runs import RunFilter, RunStatus
+from app.ports.turns import computed
 from app.services.cursors import fingerprint
 from app.services.idempotency import Answer
 from app.services.step_selection import ALL_STEPS, StepsWanted
@@ -190,7 +190,7 @@ async def _rendered(view: RunView, include: frozenset[str]) -> bytes:
     """A long list of steps is written in a thread."""
     if len(view.steps) <= SMALL_STEPS:
         return render_run(view, include)
-    return await asyncio.to_thread(render_run, view, include)
+    return await computed(render_run, view, include)
 
 
 def _marks(include: frozenset[str], wanted: StepsWanted) -> list[str]:

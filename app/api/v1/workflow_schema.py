@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -17,6 +16,7 @@ from app.api.responses import bodyless, problems
 from app.api.v1.parameters import IfNoneMatch
 from app.api.v1.rendering import JSON
 from app.dsl.schema import schema_json
+from app.ports.turns import computed
 from app.steps.registry import STEP_KINDS
 
 _EXAMPLE: Final[dict[str, Any]] = {
@@ -44,7 +44,7 @@ class WorkflowSchema:
     async def get(self, principal: CanReadWorkflows, if_none_match: IfNoneMatch = None) -> Response:
         """A JSON Schema (2020-12). It changes with the version of the service only."""
         if self._published is None:
-            self._published = await asyncio.to_thread(_publish)
+            self._published = await computed(_publish)
         published = self._published
         headers = {"ETag": published.tag, "Cache-Control": "private, max-age=3600"}
         if published.tag in tags_of(if_none_match):

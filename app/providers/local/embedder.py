@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.ports.errors import PermanentError
 from app.ports.models import CallContext, EmbedRequest, EmbedResult, Usage
+from app.ports.turns import computed
 from app.providers.local.packages import EMBEDDING_MODEL, EmbeddingFiles, embedding_files
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ class LocalEmbedder:
         weights = self._weights or await self._load()
         if sum(map(len, request.texts)) <= _INLINE_CHARACTERS:
             return _embed(weights, request, dimensions)
-        return await asyncio.to_thread(_embed, weights, request, dimensions)
+        return await computed(_embed, weights, request, dimensions)
 
     async def _load(self) -> _Weights:
         async with self._loading:
             if self._weights is None:
-                self._weights = await asyncio.to_thread(_read, embedding_files())
+                self._weights = await computed(_read, embedding_files())
             return self._weights
 
 

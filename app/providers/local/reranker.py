@@ -7,7 +7,6 @@ document together knows better.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,6 +20,7 @@ from app.ports.models import (
     RerankResult,
     Usage,
 )
+from app.ports.turns import computed
 
 _INLINE_DOCUMENTS: Final = 20
 _DECIMALS: Final = 6
@@ -48,7 +48,7 @@ class LocalReranker:
         if len(vectors) <= _INLINE_DOCUMENTS:
             cosines = _cosines(query, vectors)
         else:
-            cosines = await asyncio.to_thread(_cosines, query, vectors)
+            cosines = await computed(_cosines, query, vectors)
         scores = [_NO_WORDS] * len(request.documents)
         for index, cosine in zip(filled, cosines, strict=True):
             scores[index] = cosine

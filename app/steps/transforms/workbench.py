@@ -2,8 +2,8 @@
 
 One thread for all of a process: a second one would compete with the event loop for the interpreter and
 make nothing faster. It is not one of the event loop's own threads, so that no amount of data to reshape
-delays what else waits for those. The interpreter changes between threads every 5 ms; functions see to it
-that they make no call that takes longer.
+delays what else waits for those. While it works the interpreter changes between threads every 0.2 ms
+(`app.ports.turns`); functions see to it that they make no single call that takes longer than 5.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
+
+from app.ports.turns import in_short_turns
 
 T = TypeVar("T")
 
@@ -30,7 +32,7 @@ class Workbench:
         """The result of `work`, which is abandoned on cancellation; what has begun ends by itself."""
         if not long:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, in_short_turns, work)
 
 
 def is_long(value: Any) -> bool:

@@ -24,6 +24,7 @@ from tenacity import (
 )
 
 from app.ports.errors import StoreError, StoreUnavailable
+from app.ports.turns import SHORT_TURNS
 from app.stores.postgresql.connection import Address, Connection
 from app.stores.postgresql.faults import ERRORS, busy, connection_is_lost, is_conflict, outage, unstorable
 from app.stores.sql import connections
@@ -65,6 +66,10 @@ class WriteSession:
 
     def commit(self, units: Sequence[GroupUnit]) -> list[StoreError | None]:
         """Store them in one transaction; says for each unit why it was not stored, or None."""
+        with SHORT_TURNS:  # each answer of the server waits for a turn
+            return self._commit(units)
+
+    def _commit(self, units: Sequence[GroupUnit]) -> list[StoreError | None]:
         try:
             return self._commit_trusting(units)
         except _CommitUnknown:

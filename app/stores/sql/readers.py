@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from app.ports.errors import StoreError, StoreUnavailable
+from app.ports.turns import in_short_turns
 from app.stores.sql import connections
 from app.stores.sql.faults import outage
 from app.stores.sql.schema import connect_reader
@@ -61,7 +62,9 @@ class ReadPool:
         """Execute an action on a connection that holds no transaction. Raises `StoreError`."""
         if self._threads is None:
             raise StoreUnavailable("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._perform, action)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, in_short_turns, self._perform, action
+        )
 
     async def rows(self, text: str, parameters: Mapping[str, Any]) -> list[Any]:
         """All rows of one statement."""

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 import structlog
 
 from app.ports.errors import StoreError, StoreUnavailable
+from app.ports.turns import SHORT_TURNS
 from app.stores.sql.connections import Connection
 from app.stores.sql.units import GroupUnit, Solo, Unit
 
@@ -190,7 +191,8 @@ class Writer:
 
     def _run(self, unit: Solo) -> Any:
         try:
-            return self._session.run(unit.action, pages=unit.pages, deletes=unit.deletes)
+            with SHORT_TURNS:
+                return self._session.run(unit.action, pages=unit.pages, deletes=unit.deletes)
         except StoreError as error:
             return error
         except Exception as error:  # re-classified: the thread must outlive any defect
