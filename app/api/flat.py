@@ -11,13 +11,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.bodies import StrictRequest, StrictRoute, require_json
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Handler = Callable[[StrictRequest], Coroutine[Any, Any, Response]]
 
 
 class FlatRoute(StrictRoute):
@@ -28,15 +27,15 @@ class FlatRoute(StrictRoute):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        handle = self.get_route_handler()
+        handle = self._handler()
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await handle(Request(scope, receive, send))
+            response = await handle(StrictRequest(scope, receive, send))
             await response(scope, receive, send)
 
         self.app = app
 
-    def get_route_handler(self) -> Handler:
+    def _handler(self) -> Handler:
         """The call, with everything that can be looked up looked up."""
         body_field = _check_flat(self)
         endpoint: Any = self.dependant.call
@@ -44,14 +43,13 @@ class FlatRoute(StrictRoute):
         dependencies: list[tuple[Any, Any]] = [(it.name, it.call) for it in self.dependant.dependencies]
         path = [(field.name, field.alias, field) for field in self.dependant.path_params]
 
-        async def handle(request: Request) -> Response:
+        async def handle(request: StrictRequest) -> Response:
             require_json(request)
-            strict = StrictRequest(request.scope, request.receive)
-            body = await strict.json() if await strict.body() else None
+            body = await request.json() if await request.body() else None
             values: dict[str, Any] = {}
             errors: list[Any] = []
             for name, call in dependencies:
-                values[name] = await call(strict)
+                values[name] = await call(request)
             for name, alias, field in path:
                 values[name], found = field.validate(request.path_params[alias], {}, loc=("path", alias))
                 errors += found or ()
@@ -63,7 +61,7 @@ class FlatRoute(StrictRoute):
             if errors:
                 raise RequestValidationError(errors, body=body)
             if wanted is not None:
-                values[wanted] = strict
+                values[wanted] = request
             answer: Response = await endpoint(**values)
             return answer
 

@@ -33,7 +33,7 @@ from app.ports.prices import Prices, dollars, picodollars
 from app.ports.records import record
 from app.ports.steps import Emit, ModelCall, Services, StepContext, StepOutcome
 from app.steps.faults import first_fault
-from app.steps.kind import RENDERED, StepKind
+from app.steps.kind import StepKind
 from app.steps.usage import total, usage_output
 from app.templating.renderer import Renderer
 
@@ -100,7 +100,7 @@ class Attempts:
         try:
             rendered = await self._renderer.render(step.config, names)
             kind = cast("StepKind", step.kind)  # the core starts no attempts of control steps
-            config = kind.config_model.model_validate(rendered, context=RENDERED)
+            config = kind.config_model.of_rendered(rendered)
             content = content_hash(step.type, rendered)
             made_by = await embedding_model(self._renderer, step, names)
             context = self._context(run, this, emit, made_by)

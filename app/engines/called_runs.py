@@ -48,7 +48,6 @@ from app.ports.errors import (
     StoreUnavailable,
 )
 from app.ports.runs import TERMINAL_STATUSES, Definition, RunRow, Store, WorkflowRow
-from app.steps.kind import RENDERED
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +119,7 @@ class CalledRuns:
                 f"workflows may call each other {MAX_DEPTH} deep and no deeper: "
                 "end the recursion with a branch",
             )
-        config: Any = step.kind.config_model.model_validate(rendered, context=RENDERED)
+        config: Any = step.kind.config_model.of_rendered(rendered)
 
         async def look_up() -> tuple[WorkflowRow | None, Definition | None]:
             row = await self._store.workflows.get(caller.tenant, config.workflow, config.version)

@@ -11,7 +11,6 @@ from app.core.plan import Approval, Branch, Child, Control, Loop, Map, Parallel,
 from app.dsl.compiled import CompiledStep
 from app.engines.identity import RunIdentity, derived_id
 from app.ports.errors import PermanentError
-from app.steps.kind import RENDERED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class Beginning:
         path, now = self.path, self.at
         if isinstance(control, Child):
             return e.ChildStarted(path=path, run_id=derived_id(self.run.run_id, path), at=now), rendered
-        config: Any = self.step.kind.config_model.model_validate(rendered, context=RENDERED)
+        config: Any = self.step.kind.config_model.of_rendered(rendered)
         match control:
             case Branch(cases=cases):
                 name = config.condition

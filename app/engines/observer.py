@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -72,6 +72,11 @@ class RunObserver:
         self._live = live
         self._clock = clock
 
+    @cached_property
+    def _log(self) -> Any:
+        """The logger, put together once: this module's own is anew for every line."""
+        return log.bind()
+
     def observed(
         self, run: RunIdentity, workflow: CompiledWorkflow, history: History, event: e.Event
     ) -> None:
@@ -100,7 +105,7 @@ class RunObserver:
         started = history.started_at if history.started_at is not None else history.submitted_at
         seconds = max(0.0, (history.ended_at or started) - started)  # as above
         self._recorder.run_finished(run.workflow, history.status, seconds)
-        log.info(
+        self._log.info(
             "run.finished",
             run_id=run.run_id,
             workflow=run.workflow,

@@ -13,7 +13,7 @@ from app.ports.http import HttpClient
 from app.ports.models import CallContext, ChatModel, Embedder, Reranker
 from app.ports.steps import StepContext
 from app.ports.vectors import VectorStore
-from app.steps.kind import RENDERED, StepKind
+from app.steps.kind import StepKind
 
 
 class NobodyIsCalled(RuntimeError):
@@ -57,7 +57,7 @@ class RecordedChildren:
 
     async def resolve(self, caller: RunIdentity, step: CompiledStep, rendered: Any) -> Mapping[str, Any]:
         """What the step asks for, whether or not that is registered anywhere."""
-        config: Any = step.kind.config_model.model_validate(rendered, context=RENDERED)
+        config: Any = step.kind.config_model.of_rendered(rendered)
         return {"workflow": config.workflow, "version": config.version, "inputs": config.inputs}
 
     async def launch(

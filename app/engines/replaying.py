@@ -33,7 +33,6 @@ from app.engines.recording import RecordedStep, Recording
 from app.engines.replayed import Replayed, error_of, failure_of
 from app.engines.rundata import RunData
 from app.ports.errors import CallError, TemplateFailed
-from app.steps.kind import RENDERED
 from app.templating.renderer import Renderer
 
 COMPUTED: Final = frozenset({"transform"})
@@ -255,7 +254,7 @@ class _Replay:
         try:
             config = await self._renderer.render(step.config, names)
             self._asked.configs[path] = config
-            checked = step.kind.config_model.model_validate(config, context=RENDERED)
+            checked = step.kind.config_model.of_rendered(config)
             if step.type in COMPUTED:
                 return self._succeeded(path, attempt, await compute(step, checked))
         except (CallError, TemplateFailed, ValidationError) as error:

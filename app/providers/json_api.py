@@ -6,7 +6,7 @@ origin only (redirects are not followed), and are cut out of every text that com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -139,7 +139,7 @@ class JsonApi:
             **{name.lower(): value for name, value in endpoint.headers.items()},
         }
 
-    async def request(
+    def request(
         self,
         method: Method,
         path: str,
@@ -148,13 +148,13 @@ class JsonApi:
         headers: Mapping[str, str],
         timeout_seconds: float,
         max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> HttpResponse:
+    ) -> Awaitable[HttpResponse]:
         """Send to `base_url + path` and read the whole answer, whatever its status.
 
         Raises `PermanentError` (too_large) or `TemporaryError` (connection, timeout, server_error).
         """
         call = self._call(method, path, body, headers, timeout_seconds, max_bytes=max_bytes)
-        return await self._transport.exchange(call)
+        return self._transport.exchange(call)
 
     def stream(
         self, path: str, body: bytes, *, headers: Mapping[str, str], timeout_seconds: float

@@ -22,6 +22,8 @@ REDACTED: Final = "[redacted]"
 SHORTEST_SECRET: Final = 5
 """Shorter values are not looked for: removing every `abc` would make a log unreadable and hide nothing."""
 SEQUENCES: Final = (list, tuple, set, frozenset)
+PLAIN: Final = (int, float)
+"""Neither text nor a place for it; most values of a log line that are not text."""
 DEEPEST: Final = 8
 """Nesting below this is replaced as a whole."""
 
@@ -102,21 +104,18 @@ def is_secret_key(key: str) -> bool:
 def _walk(value: Any, depth: int, clean: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return clean(value)
+    if value is None or isinstance(value, PLAIN):
+        return value
     if isinstance(value, dict) or (not isinstance(value, SEQUENCES) and isinstance(value, Mapping)):
-        return {_key(key, clean): _item(key, item, depth, clean) for key, item in value.items()}
+        return {
+            clean(key) if isinstance(key, str) else key: _walk(item, depth - 1, clean)
+            if depth and not (item and isinstance(key, str) and is_secret_key(key))
+            else REDACTED
+            for key, item in value.items()
+        }
     if isinstance(value, SEQUENCES):
         return [_walk(item, depth - 1, clean) for item in value] if depth else REDACTED
     return value
-
-
-def _key(key: Any, clean: Callable[[str], str]) -> Any:
-    return clean(key) if isinstance(key, str) else key
-
-
-def _item(key: Any, item: Any, depth: int, clean: Callable[[str], str]) -> Any:
-    if not depth or (item and isinstance(key, str) and is_secret_key(key)):
-        return REDACTED
-    return _walk(item, depth - 1, clean)
 
 
 def _forms(secret: str) -> set[str]:

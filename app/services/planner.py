@@ -24,7 +24,7 @@ from app.services.plan_views import Bounds, Known, PlannedStep, times
 from app.steps.base import BaseKind
 from app.steps.bounds import CallBound
 from app.steps.fallbacks import written_candidates
-from app.steps.kind import RENDERED, StepKind
+from app.steps.kind import StepKind
 from app.steps.repair import written_repairs
 from app.templating.compiler import Compiled, Part, compile_expression, compile_value
 from app.templating.names import Reference
@@ -129,7 +129,7 @@ class Planner:
 
     def _checked(self, step: CompiledStep, rendered: Any, planned: PlannedStep) -> Any:
         try:
-            return step.kind.config_model.model_validate(rendered, context=RENDERED)
+            return step.kind.config_model.of_rendered(rendered)
         except ValidationError as error:
             planned.notes.append(as_failure(error).message)
             return None

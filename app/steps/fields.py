@@ -23,6 +23,8 @@ def scalar_text(value: str | float | bool) -> str:
 
 
 def _to_text(value: Any) -> Any:
+    if type(value) is str:
+        return value
     if isinstance(value, (str, int, float)):
         return scalar_text(value)
     if value is None:

@@ -9,7 +9,8 @@ template is never rendered a second time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Final, Protocol, TypeVar
+from functools import cache
+from typing import Annotated, Any, ClassVar, Final, Protocol, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -20,7 +21,7 @@ from pydantic import (
     WrapValidator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, SchemaValidator
 
 from app.ports.problems import Problem
 from app.ports.steps import StepContext, StepOutcome
@@ -67,6 +68,30 @@ class StepConfig(BaseModel):
     """Base of the kinds' own keys. Unknown keys are refused unless a kind says otherwise."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def of_rendered(cls, values: Any) -> Self:
+        """The configuration of a step whose templates are values by now. Raises `ValidationError`."""
+        checked: Self = _of_rendered(cls).validate_python(values, context=RENDERED)
+        return checked
+
+
+@cache
+def _of_rendered(model: type[StepConfig]) -> SchemaValidator:
+    """What `model_validate` checks, but not whether values are templates: pydantic calls Python for that,
+    once a value, and every attempt would wait for it."""
+    return SchemaValidator(_without_templates(model.__pydantic_core_schema__))
+
+
+def _without_templates(schema: Any) -> Any:
+    """A pydantic-core schema in which `Templated[T]` is T."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(map(_without_templates, schema))
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "function-wrap" and schema["function"]["function"] is _let_templates_pass:
+        return _without_templates(schema["schema"])
+    return {key: _without_templates(value) for key, value in schema.items()}
 
 
 class Scope(Protocol):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from app.ports.errors import CallError, ErrorClass, TemporaryError
 from app.ports.models import CallContext, ChatDelta, ChatModel, ChatRequest, ChatResult
 from app.ports.steps import Emit, ModelCall, StepContext
 
 
-async def answer(model: ChatModel, request: ChatRequest, call: CallContext, emit: Emit | None) -> ChatResult:
+def answer(
+    model: ChatModel, request: ChatRequest, call: CallContext, emit: Emit | None
+) -> Awaitable[ChatResult]:
     """One call; with `emit` it is streamed. Raises what the provider raises, and
     `TemporaryError("connection")` for a stream without an end."""
-    if emit is None:
-        return await model.complete(request, call)
+    return model.complete(request, call) if emit is None else _streamed(model, request, call, emit)
+
+
+async def _streamed(model: ChatModel, request: ChatRequest, call: CallContext, emit: Emit) -> ChatResult:
     result: ChatResult | None = None
     async for item in model.stream(request, call):
         match item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -111,10 +111,30 @@ def test_what_templates_yield_is_refused_in_words(kind: str) -> None:
     for key in model.model_json_schema()["properties"]:
         for wrong in WRONG:
             try:
-                model.model_validate({**whole, key: wrong}, context=RENDERED)
+                model.of_rendered({**whole, key: wrong})
             except ValidationError as error:
                 said = first_fault(error.errors(include_url=False), whole="the step")
                 assert not STOCK.search(said), said
+
+
+@pytest.mark.parametrize("kind", COMPLETE)
+def test_rendered_values_are_judged_as_the_model_judges_them(kind: str) -> None:
+    model = KINDS[kind].config_model
+    keys = model.model_json_schema()["properties"]
+    whole = {key: value for key, value in COMPLETE[kind].items() if key in keys}
+    for key in keys:
+        for value in (*WRONG, "{{ braces }}", ["{{ braces }}"]):
+            config = {**whole, key: value}
+            assert _judged(model.of_rendered, config) == _judged(
+                lambda config: model.model_validate(config, context=RENDERED), config
+            )
+
+
+def _judged(judge: Callable[[Any], Any], config: Any) -> Any:
+    try:
+        return judge(config)
+    except ValidationError as error:
+        return first_fault(error.errors(include_url=False), whole="the step")
 
 
 @pytest.mark.parametrize(
@@ -134,5 +154,5 @@ def test_a_value_that_does_not_fit_after_rendering(kind: str, key: str, value: A
     model = KINDS[kind].config_model
     whole = {name: value for name, value in COMPLETE[kind].items() if name != "steps"}
     with pytest.raises(ValidationError) as caught:
-        model.model_validate({**whole, key: value}, context=RENDERED)
+        model.of_rendered({**whole, key: value})
     assert said in first_fault(caught.value.errors(include_url=False), whole="the step")
