@@ -7,8 +7,8 @@ metric labels. Prompts and outputs go nowhere. Every line that is written while 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Final
@@ -151,16 +151,14 @@ class RunObserver:
         delta = Delta(path=path, attempt=attempt, text=text, at=self._clock.now(), after=history.seq)
         self._live.publish_delta(run_id, delta)
 
-    @contextmanager
-    def driving(self, run: RunIdentity, parent: str | None) -> Iterator[None]:
+    def driving(self, run: RunIdentity, parent: str | None) -> AbstractContextManager[object]:
         """Surround the time this process drives a run; `parent` is the `traceparent` of its submission.
 
-        To be opened in the task that drives. What its creator bound to log lines is dropped: a run belongs
+        To be called in the task that drives. What its creator bound to log lines is dropped: a run belongs
         to no request, it may be taken up by any of them, by the queue or after a crash.
         """
         log_context.bind_only(run_id=run.run_id)
-        with self._tracer.run(run.run_id, run.workflow, parent=parent):
-            yield
+        return self._tracer.run(run.run_id, run.workflow, parent=parent)
 
     def load(self, active: int, queued: int) -> None:
         """How many runs this process drives, and how many wait."""
