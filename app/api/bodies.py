@@ -37,6 +37,7 @@ SMALL_BODY: Final = 4096
 """Bytes of a body in which they are found on the spot."""
 QUICK_JSON: Final = 64 * 1024
 """Bytes of JSON that are parsed on the spot; to find the fault in some MiB takes seconds."""
+NULL_BODY: Final = Problem(pointer="", detail="the body is null", hint="send an object, or no body at all")
 YAML_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 
 
@@ -44,11 +45,14 @@ class StrictRequest(Request):
     """A request whose JSON has one meaning."""
 
     async def json(self) -> Any:
-        """The parsed body. Raises `Refused` (400) with the first fault's place."""
+        """The parsed body. Raises `Refused`: 400 with the first fault's place, 422 for one that is null."""
         try:
-            return await parsed(await self.body())
+            value = await parsed(await self.body())
         except MalformedJson as error:
             raise Refused(malformed(error.problem)) from error
+        if value is None:
+            raise Refused(invalid_request([NULL_BODY]))
+        return value
 
 
 async def parsed(text: bytes) -> Any:

@@ -59,6 +59,9 @@ def health_router() -> APIRouter:
         response_class=Response,
         responses={200: {"description": "The metrics", "content": _EXPOSITION}},
     )(_metrics)
+    # some load balancers probe so
+    router.head("/healthz", include_in_schema=False)(_liveness)
+    router.head("/readyz", include_in_schema=False)(_readiness)
     return router
 
 

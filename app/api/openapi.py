@@ -53,9 +53,12 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
 
 
 def _mend(operation: dict[str, Any], route: APIRoute) -> None:
-    """What FastAPI's document loses: nulls in examples, and that a parameter is absent but never null."""
+    """What FastAPI's document loses: nulls in examples; that parameters and bodies are absent, never null."""
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _present(parameter["schema"])
+    for body in operation.get("requestBody", {}).get("content", {}).values():
+        body["schema"] = _present(body["schema"])
+        body["schema"].pop("title", None)  # every one is called Body
     for status, answer in route.responses.items():
         for media_type, content in answer.get("content", {}).items():
             if "example" in content:

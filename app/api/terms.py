@@ -12,6 +12,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from app.api.negotiation import MAX_WAIT_SECONDS, preferred_wait
+from app.api.problems import Refused, plain_refusal
 from app.ports.records import record
 from app.services.idempotency import IdempotencyKey, fingerprint
 
@@ -127,8 +128,10 @@ TERMS_PARAMETERS: Final = [it.documented for it in (_KEY, _PREFER, _WAIT, _ON_DI
 
 
 async def idempotency_of(request: Request, key: str | None) -> IdempotencyKey | None:
-    """The key with the fingerprint of its request; None without a key."""
+    """The key with the fingerprint of its request; None without a key. Raises `Refused` for several."""
     if key is None:
         return None
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise Refused(plain_refusal(400, "there are several Idempotency-Key headers; send one"))
     body = await request.body()
     return IdempotencyKey(key=key, fingerprint=fingerprint(request.method, request.url.path, body))

@@ -175,7 +175,7 @@ class WorkflowDocument(DocumentModel):
     """Anything, for people and tools."""
     inputs: dict[str, Any] | None = None
     """JSON Schema (2020-12) of an object: what a run is given. Defaults of top-level properties are filled
-    in."""
+    in. A misspelt one is refused only where it says `additionalProperties: false`."""
     defaults: DefaultsDocument | None = None
     """What holds for every step that does not say otherwise."""
     timeout_seconds: Seconds | None = None

@@ -127,7 +127,7 @@ async def test_a_bad_request_gets_its_problem_and_stores_nothing(
         ("/v1/workflows/validate", "POST"),
         (f"/v1/runs/{UNKNOWN}", "GET"),
         (f"/v1/runs/{UNKNOWN}/cancel", "POST"),
-        ("/healthz", "GET"),
+        ("/healthz", "GET, HEAD"),
         ("/openapi.json", "GET"),
     ],
 )
@@ -208,3 +208,11 @@ async def test_a_request_id_that_is_no_token_is_replaced(client: httpx.AsyncClie
         answer = await client.get("/healthz", headers={"x-request-id": bad})
         assert answer.headers["x-request-id"] != bad
         assert len(answer.headers["x-request-id"]) == 36
+
+
+async def test_a_body_that_may_be_absent_may_not_be_null(client: httpx.AsyncClient) -> None:
+    run = (await client.post("/v1/runs", json={"workflow": workflow(llm("a"))})).json()
+    headers = {"content-type": "application/json"}
+    answer = await client.post(f"/v1/runs/{run['id']}/cancel", content=b"null", headers=headers)
+    refused = problem(answer, 422, "invalid_request")
+    assert refused.errors[0].hint == "send an object, or no body at all"

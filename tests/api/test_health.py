@@ -71,3 +71,12 @@ async def test_metrics_are_given_as_they_are_exposed(client: httpx.AsyncClient) 
     answer = await client.get("/metrics")
     assert answer.text == "up 1\n"
     assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_a_probe_may_leave_the_body_out(client: httpx.AsyncClient, path: str) -> None:
+    asked, told = await client.head(path), await client.get(path)
+    assert asked.status_code == told.status_code == 200
+    assert asked.headers["content-type"] == told.headers["content-type"]
+    refused = await client.post(path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")

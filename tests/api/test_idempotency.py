@@ -112,3 +112,12 @@ async def test_cancelling_is_replayed() -> None:
         assert first.status_code == 202
         assert (again.status_code, again.content) == (202, first.content)
         assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_two_keys_are_refused(client: httpx.AsyncClient) -> None:
+    keys = [("idempotency-key", "a"), ("idempotency-key", "b")]
+    refused = problem(
+        await client.post("/v1/runs", json={"workflow": DOCUMENT}, headers=keys), 400, "bad_request"
+    )
+    assert "send one" in (refused.detail or "")
+    assert (await client.get("/v1/runs")).json()["data"] == []

@@ -11,6 +11,7 @@ import jsonschema_rs
 import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from app.api.auth import Requires
 from app.api.negotiation import preferred_wait, stream_type
@@ -45,6 +46,18 @@ def test_every_operation_but_the_probes_asks_for_a_permission(service: Api) -> N
         if isinstance(route, APIRoute) and not asks(route.dependant)
     }
     assert open_paths == {"/healthz", "/readyz", "/metrics", "/openapi.json"}
+
+
+async def test_it_is_what_openapi_3_1_says_it_is(document: dict[str, Any]) -> None:
+    assert not [error.message for error in OPENAPI_31_VALIDATOR.iter_errors(document)]
+
+
+async def test_a_body_that_may_be_absent_is_never_null(document: dict[str, Any]) -> None:
+    bodies = [it["requestBody"] for _, _, it in operations(document) if "requestBody" in it]
+    absent = [body for body in bodies if not body.get("required")]
+    assert absent
+    for body in absent:
+        assert list(body["content"]["application/json"]["schema"]) == ["$ref"]
 
 
 async def test_operations_read_well(document: dict[str, Any]) -> None:
