@@ -73,6 +73,8 @@ class EgressPolicy:
         literal = _literal(host)
         if literal is not None:
             self.check_address(literal, host=host)
+        elif f".{host.lower()}".endswith(".localhost"):  # a name that needs no look-up (RFC 6761)
+            self.check_address(LOOPBACK, host=host)
         elif NUMERIC.fullmatch(host.rpartition(".")[2]):
             raise PermanentError(
                 "invalid_request", f"{host!r} is an unusual way to write an address; write it as 192.0.2.1"
@@ -214,6 +216,7 @@ FORBIDDEN_V4: Final = _networks_v4(
     "224.0.0.0/4",
     "240.0.0.0/4",
 )
+LOOPBACK: Final = "127.0.0.1"
 LOOPBACK_V6: Final = ipaddress.IPv6Address("::1")
 UNIQUE_LOCAL_V6: Final = ipaddress.IPv6Network("fc00::/7")
 GLOBAL_UNICAST_V6: Final = ipaddress.IPv6Network("2000::/3")

@@ -1,13 +1,14 @@
 """What is taken out of a recording: what looks like a secret, and what its owner points at.
 
 A value that is taken out leaves one of its own sort behind (`[redacted]` for text, 0 for a number), so that
-what goes by its sort goes on.
+what goes by its sort goes on. Text that is taken out goes wherever else an input or an answer repeats it,
+in whatever case.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from app.dsl.spelling import Speller
@@ -19,6 +20,11 @@ from app.services.errors import FixtureRejected
 EVERY: Final = "*"
 """As a part of a pointer: every member."""
 MOST_COMPARISONS: Final = 10_000
+SHORTEST_INPUT: Final = 4
+"""Shorter texts are taken out where they are pointed at, and not looked for elsewhere: half the words of a
+recording may hold them."""
+SHORTEST_ANSWER: Final = 16
+"""The same of answers, in which there are words of the protocol as well (`stop`, `content_filter`)."""
 _STEP_PARTS: Final = 3
 """`steps`, the path, `outputs`: what a pointer to an answer begins with."""
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -57,17 +63,19 @@ def blank(value: Any) -> Any:
 
 
 def redact_places(recording: Recording, pointers: Sequence[str]) -> Recording:
-    """The recording without the inputs and answers that JSON Pointers (RFC 6901, `*` for every member) name.
+    """The recording without the inputs and answers that JSON Pointers (RFC 6901, `*` for every member) name,
+    and without what the others repeat of them.
 
-    Raises `FixtureRejected` for one that names none.
+    Raises `FixtureRejected` for a pointer that names none.
     """
     if not pointers:
         return recording
     value = recording.model_dump()
+    taken: set[str] = set()
     problems = []
     for position, text in enumerate(pointers):
         parts = [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
-        problem = _misplaced(text, parts) or _redact(value, text, parts)
+        problem = _misplaced(text, parts) or _redact(value, text, parts, taken)
         if problem is not None:
             detail, hint = problem
             problems.append(Problem(pointer=f"/redact/{position}", detail=detail, hint=hint))
@@ -75,7 +83,42 @@ def redact_places(recording: Recording, pointers: Sequence[str]) -> Recording:
         raise FixtureRejected(
             f"nothing was redacted: {problems[0].detail}; {problems[0].hint}", problems=problems
         )
+    if taken:
+        # The longest first: one may be the beginning of another.
+        alternatives = sorted(taken, key=len, reverse=True)
+        repeated = re.compile("|".join(map(re.escape, alternatives)), re.IGNORECASE)
+        value["inputs"] = _without(value["inputs"], repeated)
+        for step in value["steps"].values():
+            step["outputs"] = _without(step["outputs"], repeated)
+            if step["error"] is not None:
+                step["error"]["message"] = _without(step["error"]["message"], repeated)
     return Recording.model_validate(value)
+
+
+def _texts(value: Any, shortest: int) -> Iterator[str]:
+    """The texts of a value that are looked for elsewhere."""
+    match value:
+        case str():
+            if len(value) >= shortest and value != REDACTED:
+                yield value
+        case dict():
+            for item in value.values():
+                yield from _texts(item, shortest)
+        case list():
+            for item in value:
+                yield from _texts(item, shortest)
+
+
+def _without(value: Any, texts: re.Pattern[str]) -> Any:
+    match value:
+        case str():
+            return texts.sub(REDACTED, value)
+        case dict():
+            return {key: _without(item, texts) for key, item in value.items()}
+        case list():
+            return [_without(item, texts) for item in value]
+        case _:
+            return value
 
 
 def _misplaced(text: str, parts: Sequence[str]) -> tuple[str, str] | None:
@@ -89,8 +132,8 @@ def _misplaced(text: str, parts: Sequence[str]) -> tuple[str, str] | None:
     )
 
 
-def _redact(value: Any, text: str, parts: Sequence[str]) -> tuple[str, str] | None:
-    """Blank what the parts lead to; why not, if they lead nowhere."""
+def _redact(value: Any, text: str, parts: Sequence[str], taken: set[str]) -> tuple[str, str] | None:
+    """Blank what the parts lead to, and add its texts to what was taken; why not, if they lead nowhere."""
     places = [value]
     for part in parts[:-1]:
         found = [item for place in places for item in _members(place, part)]
@@ -100,6 +143,7 @@ def _redact(value: Any, text: str, parts: Sequence[str]) -> tuple[str, str] | No
     hit = False
     for place in places:
         for key in _keys(place, parts[-1]):
+            taken.update(_texts(place[key], SHORTEST_INPUT if parts[0] == "inputs" else SHORTEST_ANSWER))
             place[key] = blank(place[key])
             hit = True
     return None if hit else _nowhere(text, parts[-1], places)

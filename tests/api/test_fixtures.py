@@ -96,6 +96,28 @@ class TestRefusals:
 
 
 class TestRecordings:
+    async def test_what_was_taken_out_of_the_inputs_is_nowhere_in_the_answers_that_quote_it(self) -> None:
+        async with api(script=greeting) as service:
+            run = await service.run(DOCUMENT, inputs={"mail": MAIL, "list": ["Ada", MAIL + "!"]})
+            recording = await exported(service, run["id"], redact=["/inputs/mail"])
+        text = recording.model_dump_json()
+        assert MAIL in orjson.dumps(run).decode()
+        assert MAIL not in text
+        assert MAIL.upper() not in text
+        assert recording.steps["greet"].outputs is not None
+        assert recording.steps["greet"].outputs["text"] == "Hello Greet [redacted]."
+        assert recording.inputs["list"] == ["Ada", "[redacted]!"]
+
+    async def test_an_answer_that_was_taken_out_is_not_in_one_that_quotes_it(self) -> None:
+        async with api(script=greeting) as service:
+            run = await service.run(
+                workflow(llm("a", prompt="Tell me a secret"), llm("b", prompt="Repeat: {{ steps.a.text }}"))
+            )
+            recording = await exported(service, run["id"], redact=["/steps/a/outputs"])
+        assert recording.steps["b"].outputs is not None
+        assert recording.steps["b"].outputs["text"] == "Hello Repeat: [redacted]"
+        assert recording.steps["b"].outputs["finish_reason"] == "stop"
+
     async def test_who_answered_and_what_it_took_is_replayed_and_other_fallbacks_are_told(self) -> None:
         def document(*models: str) -> dict[str, Any]:
             named = [{"provider": "own", "model": model} for model in models]

@@ -58,6 +58,13 @@ def test_no_setting_opens_metadata_link_local_or_reserved_addresses(address: str
         EgressPolicy(allow_private=True).check_address(address, host="h")
 
 
+@pytest.mark.parametrize("name", ["localhost", "LocalHost.", "api.localhost"])
+def test_names_that_always_mean_this_machine_are_private_without_a_look_up(name: str) -> None:
+    with pytest.raises(PermanentError, match="inside the network"):
+        EgressPolicy().check_url(f"http://{name}:8080/x")
+    EgressPolicy(allow_private=True).check_url(f"http://{name}:8080/x")
+
+
 @pytest.mark.parametrize("address", [*PRIVATE, *PRIVATE_V6])
 def test_private_addresses_need_the_operators_leave(address: str) -> None:
     assert classify(address) is Reach.PRIVATE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.ports.errors import StoreError
+from app.ports.errors import StoreError, StoreUnavailable
 from app.ports.runs import RunFilter
 from app.stores.sql.schema import DATABASE_FILE, FIRST_VERSION, SCHEMA_VERSION
 from app.stores.sql.sqlite import SqliteStore
@@ -114,3 +114,20 @@ def test_opening_imports_neither_sqlalchemy_nor_alembic() -> None:
         "sys.exit(any(name.split('.')[0] in {'sqlalchemy', 'alembic'} for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_nothing_is_accepted_into_a_file_that_is_gone(tmp_path: Path, replaced: bool) -> None:
+    path, aside = tmp_path / DATABASE_FILE, tmp_path / "aside.db"
+    store = SqliteStore(tmp_path)
+    await store.open()
+    path.rename(aside)
+    if replaced:
+        path.touch()
+    with pytest.raises(StoreUnavailable, match="removed from data_dir or replaced"):
+        await store.runs.create(a_run(), events(1, 1), DEFINITION)
+    with pytest.raises(StoreUnavailable, match="removed from data_dir or replaced"):
+        await store.check()
+    aside.replace(path)  # somebody puts it back
+    await store.runs.create(a_run(), events(1, 1), DEFINITION)
+    await store.close()

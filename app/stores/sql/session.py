@@ -42,12 +42,21 @@ class WriteSession:
         self._keep = keep_idempotency
         self._facts = Facts()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the database that was opened first."""
         self._pages = 0
         self.unsure = False
         """Never: a commit to a file was made or was not."""
 
     def commit(self, units: Sequence[GroupUnit]) -> list[StoreError | None]:
         """Store them in one transaction; says for each unit why it was not stored, or None."""
+        try:
+            self._require_file()
+        except StoreUnavailable as error:
+            return [error for _ in units]
+        return self._commit(units)
+
+    def _commit(self, units: Sequence[GroupUnit]) -> list[StoreError | None]:
         try:
             return self._commit_trusting(units)
         except WRITE_ERRORS as error:
@@ -63,7 +72,7 @@ class WriteSession:
                 return [unstorable(error)]
         # One of them is beyond what SQLite can hold: part it from the others.
         half = len(units) // 2
-        return self.commit(units[:half]) + self.commit(units[half:])
+        return self._commit(units[:half]) + self._commit(units[half:])
 
     def run(
         self, action: Callable[[sqlite3.Connection], T], *, pages: int = SOLO_PAGES, deletes: bool = False
@@ -73,6 +82,7 @@ class WriteSession:
         `pages` is about what it writes; `deletes`: what is remembered of the database may be gone.
         """
         try:
+            self._require_file()
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
             result = action(connection)
@@ -114,7 +124,20 @@ class WriteSession:
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = connect_writer(self._path)
+            if self._file is None:
+                self._file = _identity(self._path)
         return self._connection
+
+    def _require_file(self) -> None:
+        """Raise `StoreUnavailable` where the file has another name by now, or none: what is written to it
+        would be gone with this process."""
+        if self._file is not None and _identity(self._path) != self._file:
+            reason = (
+                "the database was removed from data_dir or replaced while the service runs: put it back, or "
+                "start the service again to go on with what is there"
+            )
+            log.error("store_refuses_writes", reason=reason)
+            raise StoreUnavailable(reason)
 
     def _commit_trusting(self, units: Sequence[GroupUnit]) -> list[StoreError | None]:
         connection = self._connected()
@@ -167,3 +190,12 @@ class WriteSession:
                 self._connection.rollback()
             except sqlite3.Error:
                 self.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None where there is no such file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
