@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from app.dsl.compiled import CompiledCache
-from app.dsl.document import STEP_KEYS
+from app.dsl.document import ATTEMPT_KEYS, STEP_KEYS
 from app.dsl.drafts import BodyDraft, Draft
 from app.dsl.findings import Findings
 from app.dsl.inputs import compile_schema
@@ -126,7 +126,7 @@ class StepCompiler:
         model = None
         further = STEP_KEYS
         if draft.control is not None:
-            further |= draft.control.blocks_model.model_fields.keys()
+            further = (further - ATTEMPT_KEYS) | draft.control.blocks_model.model_fields.keys()
         try:
             model = kind.config_model.model_validate(normalised)
         except ValidationError as error:
