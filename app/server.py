@@ -23,7 +23,6 @@ from fastapi import FastAPI
 from app.bootstrap import Service
 from app.configuration import redactor
 from app.observability.logging import configure_logging
-from app.ports.turns import SHORT_TURNS
 from app.settings import ServerSettings, Settings
 
 log = structlog.get_logger(__name__)
@@ -81,12 +80,9 @@ async def run_service(settings: Settings, service: Service) -> None:
         format=settings.log.format,
         trace_ids=service.tracer.ids,
     )
-    # An exporter's thread encodes spans, for as long as there are any.
-    turns = SHORT_TURNS if settings.telemetry.otlp_endpoint else contextlib.nullcontext()
     try:
-        with turns:
-            listener = listen(settings.server.host, settings.server.port)
-            await serve(service, settings.server, listener)
+        listener = listen(settings.server.host, settings.server.port)
+        await serve(service, settings.server, listener)
     finally:
         await asyncio.to_thread(writer.close)
 

@@ -37,6 +37,7 @@ from app.observability.redaction import Redaction
 from app.observability.tracing import CallSpan, Operation, Tracer, VectorOperation
 from app.ports.errors import CallError
 from app.ports.models import Usage
+from app.ports.turns import SHORT_TURNS
 
 RUN_ID: Final = "orchestrator.run.id"
 STEP_PATH: Final = "orchestrator.step.path"
@@ -73,8 +74,9 @@ class RedactingExporter(SpanExporter):
         self._redaction = redaction
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export clean copies."""
-        return self._exporter.export([self._clean(span) for span in spans])
+        """Export clean copies, in the thread of the processor that gathered them."""
+        with SHORT_TURNS:
+            return self._exporter.export([self._clean(span) for span in spans])
 
     def shutdown(self) -> None:
         """Shut the exporter behind this one down."""

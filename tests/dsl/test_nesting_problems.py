@@ -68,19 +68,6 @@ STEPS: list[tuple[str, Expected]] = [
         [("/steps/1/branch", "unknown key 'branch'", "did you mean 'branches'?")],
     ),
     (
-        "- {id: b, type: branch, condition: outputs.a, cases: {x: []}, branches: {x: []}}",
-        [
-            (
-                "/steps/1/cases",
-                "unknown key 'cases'",  # like 'cache', which does not go with a branch
-                (
-                    "use one of 'branches', 'condition', 'default', 'depends_on', 'id', 'name', 'on_error', "
-                    "'output', 'run_on', 'timeout_seconds', 'type'"
-                ),
-            )
-        ],
-    ),
-    (
         "- {id: b, type: branch, condition: {a: 1}, branches: {x: []}}",
         [
             (

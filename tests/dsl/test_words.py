@@ -102,6 +102,14 @@ def test_parameters_of_functions_are_refused_in_words(function: str) -> None:
     assert not [one for one in said if STOCK.search(one)]
 
 
+@pytest.mark.parametrize("kind", CONTROL_KINDS)
+def test_no_key_is_recommended_that_does_not_go_with_the_kind(kind: str) -> None:
+    said = [text for wrong in ("cases", "retries", "on") for text in said_of(step(kind, **{wrong: 1}))]
+    unknown = [text for text in said if "unknown key" in text]
+    assert len(unknown) == 3
+    assert not [text for text in unknown if re.search("'(?:cache|retry|on_unknown)'", text)]
+
+
 @pytest.mark.parametrize("kind", COMPLETE)
 def test_what_templates_yield_is_refused_in_words(kind: str) -> None:
     model = KINDS[kind].config_model

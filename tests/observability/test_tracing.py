@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
@@ -18,6 +19,7 @@ from app.observability.otel import OpenTelemetryTracer, RedactingExporter
 from app.observability.tracing import NullTracer, Tracer, make_tracer
 from app.ports.errors import TemporaryError
 from app.ports.models import Usage
+from app.ports.turns import SHORT_SECONDS
 from app.security.redaction import Redactor
 
 CANARY = "canary-93fe02b7"
@@ -210,3 +212,17 @@ def test_with_an_endpoint_spans_are_posted_there() -> None:
         assert arrived.wait(10)
         server.shutdown()
     assert posted == ["/v1/traces"]
+
+
+def test_spans_are_exported_in_short_turns() -> None:
+    class Exporter(InMemorySpanExporter):
+        seconds = 0.0
+
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            self.seconds = round(sys.getswitchinterval(), 6)
+            return super().export(spans)
+
+    exporter = Exporter()
+    assert RedactingExporter(exporter, Redactor([])).export([]) is SpanExportResult.SUCCESS
+    assert exporter.seconds == SHORT_SECONDS
+    assert round(sys.getswitchinterval(), 6) != SHORT_SECONDS

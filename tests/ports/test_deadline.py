@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,60 @@ async def test_a_time_that_has_passed_ends_the_block_at_its_next_wait(limit: Lim
     with pytest.raises(TimeoutError):
         await work()
     assert begun.is_set()
+
+
+@alike
+async def test_a_time_that_has_passed_ends_a_block_that_waits_for_the_loops_next_turn_only(
+    limit: Limit,
+) -> None:
+    with pytest.raises(TimeoutError):
+        async with limit(-1.0):
+            await asyncio.sleep(0)
+
+
+@alike
+async def test_blocks_that_hardly_wait_are_ended_when_their_time_comes(limit: Limit) -> None:
+    begun = time.monotonic()
+
+    async def work() -> None:
+        while time.monotonic() - begun < AGES:
+            async with limit(begun + 0.02 - time.monotonic()):
+                await asyncio.sleep(0)
+
+    with pytest.raises(TimeoutError):
+        await work()
+
+
+@alike
+async def test_a_task_that_was_cancelled_before_and_went_on_is_ended_alike(limit: Limit) -> None:
+    async def work() -> int:
+        try:
+            await asyncio.sleep(AGES)
+        except asyncio.CancelledError:
+            with pytest.raises(TimeoutError):
+                async with limit(0.01):
+                    await asyncio.sleep(AGES)
+        return this_task().cancelling()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == 1
+
+
+async def test_a_block_that_was_left_keeps_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    made: list[asyncio.TimerHandle] = []
+    call_at = loop.call_at
+
+    def noted(*args: Any) -> asyncio.TimerHandle:
+        made.append(call_at(*args))
+        return made[-1]
+
+    monkeypatch.setattr(loop, "call_at", noted)
+    with after(AGES):
+        assert [timer.cancelled() for timer in made] == [False]
+    assert [timer.cancelled() for timer in made] == [True]
 
 
 @alike
@@ -138,6 +193,29 @@ async def test_the_time_can_be_let_come_early_and_once() -> None:
     assert this_task().cancelling() == 0
 
 
+async def test_what_has_come_already_is_taken_although_the_time_is_let_come() -> None:
+    came: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    begun: list[Deadline] = []
+
+    async def work() -> str:
+        with after(AGES) as deadline:
+            begun.append(deadline)
+            return await came
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    came.set_result("here")
+    begun[0].expire()
+    assert await task == "here"
+
+
+async def test_the_time_let_come_in_a_block_that_waits_no_more_does_no_harm_outside() -> None:
+    with after(AGES) as deadline:
+        deadline.expire()
+    await asyncio.sleep(0)
+    assert this_task().cancelling() == 0
+
+
 async def test_it_cannot_come_after_the_block() -> None:
     with after(AGES) as deadline:
         pass
@@ -155,4 +233,4 @@ async def test_it_is_for_tasks() -> None:
         said.set_result(str(caught.value))
 
     asyncio.get_running_loop().call_soon(outside)
-    assert await said == "a deadline is for a task"
+    assert "in a task of its own loop" in await said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sqlite3
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +15,7 @@ import pytest
 
 from app.ports.errors import AlreadyExists, Fenced, StoreError, StoreUnavailable
 from app.ports.runs import JournalRow, RunRow, StatusChange
+from app.ports.turns import SHORT_SECONDS
 from app.stores.sql import store as sql_store
 from app.stores.sql.schema import DATABASE_FILE
 from app.stores.sql.session import CHECKPOINT_PAGES
@@ -268,3 +270,9 @@ async def test_every_write_is_synced_and_foreign_keys_hold(store: SqliteStore, t
 async def test_a_store_may_be_closed_twice(store: SqliteStore) -> None:
     await store.close()
     await store.close()
+
+
+async def test_a_write_of_its_own_shares_the_interpreter(store: SqliteStore) -> None:
+    seconds = await store._writer.run(lambda _: sys.getswitchinterval())
+    assert round(seconds, 6) == SHORT_SECONDS
+    assert round(sys.getswitchinterval(), 6) != SHORT_SECONDS
