@@ -43,10 +43,14 @@ class WriteSession:
         self._facts = Facts()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        """Device and inode of the database that was opened first."""
+        """Device and inode of the database that was opened; see `opened`."""
         self._pages = 0
         self.unsure = False
         """Never: a commit to a file was made or was not."""
+
+    def opened(self) -> None:
+        """From here on the file that is there now is the database, and no other."""
+        self._file = _identity(self._path)
 
     def commit(self, units: Sequence[GroupUnit]) -> list[StoreError | None]:
         """Store them in one transaction; says for each unit why it was not stored, or None."""
@@ -124,8 +128,6 @@ class WriteSession:
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = connect_writer(self._path)
-            if self._file is None:
-                self._file = _identity(self._path)
         return self._connection
 
     def _require_file(self) -> None:

@@ -62,6 +62,7 @@ class SqliteStore(SqlStore):
 
     def _prepare(self) -> None:
         prepare(self._path, self._text)
+        self._session.opened()
         try:
             self._readers.start()
         except sqlite3.Error as error:
