@@ -53,7 +53,7 @@ from app.placement import temporal_client, temporal_engine
 from app.ports.clock import Clock
 from app.ports.lock import ExecutorLock
 from app.ports.peers import Peers
-from app.ports.runs import Store
+from app.ports.runs import ANSWERS_KEPT_SECONDS, Store
 from app.ports.vectors import VectorStore
 from app.providers.contracted import ContractedVectors
 from app.providers.prices import keyless, price_list
@@ -75,7 +75,6 @@ from app.settings import (
 )
 from app.steps.registry import STEP_KINDS
 from app.storage import Storage, make_storage
-from app.stores.expiry import KEEP_SECONDS
 from app.stores.recent import RecentWorkflows
 from app.stores.vectors import EmbeddedVectorStore
 from app.templating.renderer import Renderer
@@ -292,7 +291,7 @@ class _Wiring:
             self.store,
             self.clock,
             keep_seconds=None if days is None else days * DAY_SECONDS,
-            keep_answers_seconds=KEEP_SECONDS,
+            keep_answers_seconds=ANSWERS_KEPT_SECONDS,
         )
 
     def _providers(self) -> Providers:

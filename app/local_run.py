@@ -209,7 +209,7 @@ async def _answer(service: Service, run_id: str, answer: Action | None, live: Li
                 "--approve or --reject",
                 markup=False,
             )
-            await service.api.runs.abandon(PRINCIPAL, run_id)
+            await service.api.runs.abandon(PRINCIPAL, run_id, reason="nobody was here to answer it")
             return
         action = answer
         if action is None:
@@ -231,7 +231,7 @@ async def _answer(service: Service, run_id: str, answer: Action | None, live: Li
                 f"{asked.path} asks for more than a yes: {error}; "
                 "run the workflow on a service, and answer there"
             )
-            await service.api.runs.abandon(PRINCIPAL, run_id)
+            await service.api.runs.abandon(PRINCIPAL, run_id, reason="its form was not filled in")
             return
 
 

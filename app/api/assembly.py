@@ -19,6 +19,7 @@ from app.ports.provider_status import ProviderStatuses
 from app.ports.runs import Store
 from app.security.redaction import Redactor
 from app.services.approvals import ApprovalService
+from app.services.asked import AskedOnce
 from app.services.batches import BatchService
 from app.services.bulk import BulkService
 from app.services.configured import Configured
@@ -85,6 +86,7 @@ class UseCases:
         parts = self._parts
         store, engine, clock, runs = parts.store, parts.engine, parts.clock, self.runs
         idempotency, definitions = self._idempotency, self._definitions
+        asked = AskedOnce(store.journal, clock)
         reruns = RerunService(store=store, clock=clock, runs=runs, definitions=definitions)
         return ApiServices(
             runs=runs,
@@ -92,12 +94,14 @@ class UseCases:
             batches=self._batches(),
             bulk=BulkService(store=store, runs=runs, reruns=reruns, idempotency=idempotency),
             fixtures=self._fixtures(),
-            pauses=PauseService(runs=store.runs, engine=engine, idempotency=idempotency),
+            pauses=PauseService(runs=store.runs, engine=engine, idempotency=idempotency, asked=asked),
             reruns=reruns,
             usage=UsageService(runs=runs, prices=parts.prices),
             plans=self._plans(),
             workflows=self._workflows(),
-            approvals=ApprovalService(store=store, engine=engine, clock=clock, idempotency=idempotency),
+            approvals=ApprovalService(
+                store=store, engine=engine, clock=clock, idempotency=idempotency, asked=asked
+            ),
             schedules=self._schedules(),
             webhooks=self._webhooks(),
             deliveries=DeliveryLog(store),

@@ -15,6 +15,7 @@ import uuid_utils
 
 from app.core import events as e
 from app.core.state import StepStatus
+from app.engines.asked_before import named
 from app.engines.codec import encode
 from app.engines.engine import CancelPending, CancelReceipt, NotPossible, RunEnded, receipt_of
 from app.engines.inbox_facts import ORDER, effects
@@ -52,33 +53,45 @@ class Asking:
         self._wake = wake
         self._patience = patience
 
-    async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
+    async def cancel(self, run_id: str, *, reason: str | None, request: str | None = None) -> CancelReceipt:
         """End a run early."""
         stored = await self._under_way(run_id)
         event = e.CancelRequested(reason=reason, at=self._clock.now())
-        if not await self._asked(stored, event, {}):
+        if not await self._asked(stored, event, named({}, request)):
             raise _ended(run_id)
         return receipt_of(stored.history)
 
-    async def pause(self, run_id: str, *, reason: str | None) -> None:
+    async def pause(self, run_id: str, *, reason: str | None, request: str | None = None) -> None:
         """Start nothing further of it."""
         stored = await self._under_way(run_id)
         event = e.RunPaused(reason=reason, at=self._clock.now())
-        if not await self._asked(stored, event, {}):
+        if not await self._asked(stored, event, named({}, request)):
             raise await self._refusal(run_id, lambda _: "is paused already")
 
-    async def resume(self, run_id: str, *, budget: Mapping[str, Any] | None = None) -> None:
+    async def resume(
+        self, run_id: str, *, budget: Mapping[str, Any] | None = None, request: str | None = None
+    ) -> None:
         """Go on with it."""
         stored = await self._under_way(run_id)
         data = {"budget": dict(budget)} if budget else {}
-        if not await self._asked(stored, e.RunResumed(at=self._clock.now()), data):
+        if not await self._asked(stored, e.RunResumed(at=self._clock.now()), named(data, request)):
             raise await self._refusal(run_id, lambda _: "is not paused")
 
-    async def answer(self, run_id: str, path: str, *, action: str, data: Any, by: str | None) -> None:
+    async def answer(
+        self,
+        run_id: str,
+        path: str,
+        *,
+        action: str,
+        data: Any,
+        by: str | None,
+        request: str | None = None,
+    ) -> None:
         """Answer an approval."""
         stored = await self._under_way(run_id)
         event = e.ApprovalAnswered(path=path, action=action, by=by, at=self._clock.now())
-        if await self._asked(stored, event, {"outputs": {"action": action, "data": data, "by": by}}):
+        outputs = {"outputs": {"action": action, "data": data, "by": by}}
+        if await self._asked(stored, event, named(outputs, request)):
             return
 
         def because(found: StoredRun) -> str:

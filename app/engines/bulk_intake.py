@@ -18,7 +18,7 @@ from app.core import events as e
 from app.dsl.compiled import ConcurrencyRule
 from app.engines.backlog import Backlog
 from app.engines.codec import encode
-from app.engines.concurrency import ConcurrencyBook, key_of
+from app.engines.concurrency import ConcurrencyBook, key_of, sharing
 from app.engines.decisions import Decisions
 from app.engines.engine import LimitReached, Overloaded, Submission
 from app.engines.pace import Pace
@@ -93,8 +93,7 @@ class BulkIntake:
             else:
                 continue
             raise LimitReached(
-                f"at most {rule.limit} runs of workflow {run.workflow!r} with the concurrency key "
-                f"{run.concurrency_key!r} may be under way; {others}",
+                f"of the runs of {sharing(run)} at most {rule.limit} may be under way; {others}",
                 retry_after=LIMIT_RETRY_SECONDS,
             )
 

@@ -25,6 +25,12 @@ MOST_ASSUMED: Final = 500
 """Runs that a look for a standstill passes through; one that is longer is not looked for."""
 
 
+def sharing(run: RunRow) -> str:
+    """The runs that share a limit with this one, in words; without a key they are all of its workflow."""
+    with_key = f" with the concurrency key {run.concurrency_key!r}" if run.concurrency_key else ""
+    return f"workflow {run.workflow!r}{with_key}"
+
+
 def key_of(run: RunRow | RunIdentity) -> Key | None:
     """What a run shares its limit with; None for one without a limit."""
     return None if run.concurrency_key is None else (run.tenant, run.workflow, run.concurrency_key)

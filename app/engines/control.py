@@ -14,6 +14,7 @@ import structlog
 
 from app.core import events as e
 from app.core.state import StepStatus
+from app.engines.asked_before import named
 from app.engines.engine import (
     CancelPending,
     CancelReceipt,
@@ -52,39 +53,51 @@ class RunControl:
         """Whether this process executes, and knows what the last executor left."""
         return self._lock.held and self._uptake.concurrency.kept
 
-    async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
+    async def cancel(self, run_id: str, *, reason: str | None, request: str | None = None) -> CancelReceipt:
         """End a run early, wherever it is in its life."""
         self._check_role()
         runner = self._fleet.get(run_id)
         receipt = receipt_of(runner.history) if runner else None
         event = e.CancelRequested(reason=reason, at=self._clock.now())
-        runner, durable = await self._hand_in(run_id, event)
+        runner, durable = await self._hand_in(run_id, event, named({}, request))
         if not await self._stored(run_id, durable):
             raise _ended(run_id)
         return receipt or receipt_of(runner.history)
 
-    async def pause(self, run_id: str, *, reason: str | None) -> None:
+    async def pause(self, run_id: str, *, reason: str | None, request: str | None = None) -> None:
         """Start nothing further of it."""
         self._check_role()
         event = e.RunPaused(reason=reason, at=self._clock.now())
-        runner, durable = await self._hand_in(run_id, event)
+        runner, durable = await self._hand_in(run_id, event, named({}, request))
         if not await self._stored(run_id, durable):
             raise self._refusal(runner, "is paused already")
 
-    async def resume(self, run_id: str, *, budget: Mapping[str, Any] | None = None) -> None:
+    async def resume(
+        self, run_id: str, *, budget: Mapping[str, Any] | None = None, request: str | None = None
+    ) -> None:
         """Go on with it, within these bounds of its budget where they are given."""
         self._check_role()
-        data = None if not budget else {"budget": dict(budget)}
-        runner, durable = await self._hand_in(run_id, e.RunResumed(at=self._clock.now()), data=data)
+        data = {"budget": dict(budget)} if budget else {}
+        event = e.RunResumed(at=self._clock.now())
+        runner, durable = await self._hand_in(run_id, event, named(data, request))
         if not await self._stored(run_id, durable):
             raise self._refusal(runner, "is not paused")
 
-    async def answer(self, run_id: str, path: str, *, action: str, data: Any, by: str | None) -> None:
+    async def answer(
+        self,
+        run_id: str,
+        path: str,
+        *,
+        action: str,
+        data: Any,
+        by: str | None,
+        request: str | None = None,
+    ) -> None:
         """Answer an approval."""
         self._check_role()
         event = e.ApprovalAnswered(path=path, action=action, by=by, at=self._clock.now())
-        outputs = {"action": action, "data": data, "by": by}
-        runner, durable = await self._hand_in(run_id, event, data={"outputs": outputs})
+        outputs = {"outputs": {"action": action, "data": data, "by": by}}
+        runner, durable = await self._hand_in(run_id, event, named(outputs, request))
         if await self._stored(run_id, durable):
             return
         step = runner.history.state.steps.get(path)
@@ -105,10 +118,10 @@ class RunControl:
             pass  # as does the first pass of the process that goes on
 
     async def _hand_in(
-        self, run_id: str, event: e.Event, *, data: Mapping[str, Any] | None = None
+        self, run_id: str, event: e.Event, data: Mapping[str, Any]
     ) -> tuple[Runner, asyncio.Future[bool]]:
         durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        fact = Fact(event=event, data=data, durable=durable)
+        fact = Fact(event=event, data=data or None, durable=durable)
         runner = await self._uptake.take_with(run_id, [fact])
         if runner is None:
             raise _ended(run_id)

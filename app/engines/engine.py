@@ -150,26 +150,40 @@ class Engine(Protocol):
         """
         ...
 
-    async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
-        """End a run early: on return the request is durable and its calls are being aborted.
+    async def cancel(self, run_id: str, *, reason: str | None, request: str | None = None) -> CancelReceipt:
+        """End a run early: on return it is durable and its calls are being aborted.
+
+        `request` is the id of whoever wants to know later whether this happened: it stands beside the event
+        (`app.engines.asked_before`), as it does for what is asked by the other three.
 
         Raises `RunEnded` if it has ended or is being cancelled already, `CancelPending`,
         `HandedOver`, `Draining`, `UnreadableRun`.
         """
         ...
 
-    async def pause(self, run_id: str, *, reason: str | None) -> None:
+    async def pause(self, run_id: str, *, reason: str | None, request: str | None = None) -> None:
         """Start nothing further of a run; durable on return. Raises as `cancel`, and `NotPossible`."""
         ...
 
-    async def resume(self, run_id: str, *, budget: Mapping[str, Any] | None = None) -> None:
+    async def resume(
+        self, run_id: str, *, budget: Mapping[str, Any] | None = None, request: str | None = None
+    ) -> None:
         """Go on with a paused run; durable on return. Raises as `cancel`, and `NotPossible`.
 
         `budget`: fields of `app.dsl.compiled.Budget` that hold from here on instead of the given ones.
         """
         ...
 
-    async def answer(self, run_id: str, path: str, *, action: str, data: Any, by: str | None) -> None:
+    async def answer(
+        self,
+        run_id: str,
+        path: str,
+        *,
+        action: str,
+        data: Any,
+        by: str | None,
+        request: str | None = None,
+    ) -> None:
         """Answer an approval; durable on return. Raises as `cancel`, and `NotPossible`."""
         ...
 

@@ -19,7 +19,7 @@ from app.core import events as e
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledWorkflow, ConcurrencyRule
 from app.engines.bulk_intake import LIMIT_RETRY_SECONDS, BulkIntake
-from app.engines.concurrency import key_of
+from app.engines.concurrency import key_of, sharing
 from app.engines.engine import Draining, LimitReached, Overloaded, Submission
 from app.engines.facts import Fact
 from app.engines.fleet import Fleet
@@ -176,8 +176,8 @@ class Intake:
             if rule.on_limit == "reject":
                 self._concurrency.refused(key_of(run))
                 raise LimitReached(
-                    f"{rule.limit} runs of workflow {run.workflow!r} with the concurrency key "
-                    f"{run.concurrency_key!r} are under way; try again when one of them has ended",
+                    f"of the runs of {sharing(run)} at most {rule.limit} may be under way; "
+                    "try again when one of them has ended",
                     retry_after=LIMIT_RETRY_SECONDS,
                 )
 

@@ -7,7 +7,7 @@ end. The run that comes last is refused instead, before it waits.
 from __future__ import annotations
 
 from app.dsl.compiled import ConcurrencyRule
-from app.engines.concurrency import Call, ConcurrencyBook, key_of
+from app.engines.concurrency import Call, ConcurrencyBook, key_of, sharing
 from app.ports.errors import PermanentError
 from app.ports.runs import RunRow
 
@@ -31,8 +31,7 @@ def standstill(
         return None
     return PermanentError(
         "invalid_config",
-        f"run {call.awaited_by[0]!r} would wait for ever: it calls workflow {run.workflow!r}, of which at "
-        f"most {rule.limit} with the concurrency key {run.concurrency_key!r} may be under way, and run "
-        f"{oldest!r} that is under way waits for this call to end; raise the limit, give the call another "
-        "key, or call it with 'wait: false'",
+        f"run {call.awaited_by[0]!r} would wait for ever: it calls {sharing(run)}, of which at most "
+        f"{rule.limit} may be under way, and run {oldest!r} that is under way waits for this call to end; "
+        "raise the limit, give the call another key, or call it with 'wait: false'",
     )

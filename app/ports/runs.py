@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from app.ports.records import record
 
@@ -113,6 +113,10 @@ class Definition:
     hash: str
     document: bytes
     """Canonical JSON."""
+
+
+ANSWERS_KEPT_SECONDS: Final = 86_400.0
+"""How long the first answer is kept under its idempotency key: a day, then the key is free again."""
 
 
 @record

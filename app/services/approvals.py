@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from app.dsl.inputs import validate_answer
@@ -15,6 +16,7 @@ from app.engines.engine import Engine, NotPossible, RunEnded
 from app.ports.clock import Clock
 from app.ports.errors import InputsInvalid
 from app.ports.runs import ApprovalRow, Store
+from app.services.asked import AskedOnce, nothing_more
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.errors import AnswerRejected, ApprovalAnswered, ApprovalExpired, ApprovalNotFound
 from app.services.idempotency import Answer, Idempotency, IdempotencyKey
@@ -35,11 +37,14 @@ class ApprovalPage:
 class ApprovalService:
     """Approvals of a process."""
 
-    def __init__(self, *, store: Store, engine: Engine, clock: Clock, idempotency: Idempotency) -> None:
+    def __init__(
+        self, *, store: Store, engine: Engine, clock: Clock, idempotency: Idempotency, asked: AskedOnce
+    ) -> None:
         self._store = store
         self._engine = engine
         self._clock = clock
         self._idempotency = idempotency
+        self._asked = asked
 
     async def list(
         self,
@@ -89,9 +94,8 @@ class ApprovalService:
 
         async def act() -> Answer:
             row = await self.get(principal, approval_id)
-            self._check_open(row)
-            self._check_form(row, action, data)
-            await self._hand_in(principal, row, action, data)
+            hand_in = partial(self._hand_in, principal, row, action, data)
+            await self._asked.once(principal.tenant, key, row.run_id, hand_in, nothing_more)
             # The row is stored with the event, and has its time.
             return receipt(await self.get(principal, approval_id))
 
@@ -118,9 +122,15 @@ class ApprovalService:
                 problems=problems,
             ) from error
 
-    async def _hand_in(self, principal: Principal, row: ApprovalRow, action: Action, data: Any) -> None:
+    async def _hand_in(
+        self, principal: Principal, row: ApprovalRow, action: Action, data: Any, request: str | None
+    ) -> None:
+        self._check_open(row)
+        self._check_form(row, action, data)
         try:
-            await self._engine.answer(row.run_id, row.path, action=action, data=data, by=principal.subject)
+            await self._engine.answer(
+                row.run_id, row.path, action=action, data=data, by=principal.subject, request=request
+            )
         except (NotPossible, RunEnded) as error:
             now = await self.get(principal, row.id)
             if now.status == "answered":

@@ -39,6 +39,11 @@ class IdempotencyKey:
     key: str
     fingerprint: str
 
+    def request(self, tenant: str) -> str:
+        """An id (SHA-256, hex) of the request: of the tenant, the key and what makes it the same."""
+        parts = (tenant, self.key, self.fingerprint)
+        return sha256("\0".join(parts).encode()).hexdigest()
+
 
 def fingerprint(method: str, path: str, body: bytes) -> str:
     """SHA-256 (hex) of what makes two requests the same."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.engines.engine import Engine
 from app.ports.runs import RunStatus, RunStore
+from app.services.asked import AskedOnce, nothing_more
 from app.services.errors import RunNotFound
 from app.services.idempotency import Answer, Idempotency, IdempotencyKey
 from app.services.principal import Principal
@@ -15,8 +16,9 @@ from app.services.principal import Principal
 class PauseService:
     """Pauses of the runs of a process."""
 
-    def __init__(self, *, runs: RunStore, engine: Engine, idempotency: Idempotency) -> None:
+    def __init__(self, *, runs: RunStore, engine: Engine, idempotency: Idempotency, asked: AskedOnce) -> None:
         self._runs = runs
+        self._asked = asked
         self._engine = engine
         self._idempotency = idempotency
 
@@ -37,7 +39,13 @@ class PauseService:
 
         async def pause() -> Answer:
             await self._check(principal, run_id)
-            await self._engine.pause(run_id, reason=reason)
+            await self._asked.once(
+                principal.tenant,
+                key,
+                run_id,
+                lambda request: self._engine.pause(run_id, reason=reason, request=request),
+                nothing_more,
+            )
             return answer
 
         return await self._idempotency.once(principal.tenant, key, pause)
@@ -61,7 +69,13 @@ class PauseService:
 
         async def resume() -> Answer:
             await self._check(principal, run_id)
-            await self._engine.resume(run_id, budget=budget)
+            await self._asked.once(
+                principal.tenant,
+                key,
+                run_id,
+                lambda request: self._engine.resume(run_id, budget=budget, request=request),
+                nothing_more,
+            )
             now = await self._runs.get(principal.tenant, run_id)
             return receipt("pending" if now is not None and now.status == "pending" else "running")
 

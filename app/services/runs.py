@@ -18,13 +18,14 @@ import uuid_utils
 from app.dsl.catalog import Catalog
 from app.dsl.compiled import CompiledWorkflow
 from app.engines.budget import asked_budget
-from app.engines.engine import CancelReceipt, Engine, Submission
+from app.engines.engine import CancelReceipt, Engine, Submission, receipt_of
 from app.engines.recovery import StoredRun
 from app.ports.clock import Clock
 from app.ports.deadline import Deadline
 from app.ports.errors import AlreadyExists
 from app.ports.records import record
 from app.ports.runs import RunFilter, RunRow, Store
+from app.services.asked import AskedOnce
 from app.services.cursors import fingerprint, read_cursor, write_cursor
 from app.services.definitions import Definitions, compile_aside
 from app.services.errors import EventNotFound, RunNotFound
@@ -107,6 +108,7 @@ class RunService:
         self._catalog = catalog
         self._definitions = definitions
         self._reader = RunReader(store.journal, definitions)
+        self._asked = AskedOnce(store.journal, clock)
         self._clock = clock
         self._idempotency = idempotency
         self._closing = closing
@@ -341,11 +343,23 @@ class RunService:
 
         async def cancel() -> Answer:
             await self._row(principal, run_id)
-            return receipt(await self._engine.cancel(run_id, reason=reason))
+            met = await self._asked.once(
+                principal.tenant,
+                key,
+                run_id,
+                lambda request: self._engine.cancel(run_id, reason=reason, request=request),
+                partial(self._met, run_id),
+            )
+            return receipt(met)
 
         return await self._idempotency.once(principal.tenant, key, cancel)
 
-    async def abandon(self, principal: Principal, run_id: str) -> None:
-        """Cancel for a caller that went away; nobody is left to hear of a refusal."""
+    async def _met(self, run_id: str, seq: int) -> CancelReceipt:
+        """What the cancellation at that position of the journal met."""
+        before = await self._reader.read(run_id, upto=seq - 1)
+        return receipt_of(before.history) if before else CancelReceipt()
+
+    async def abandon(self, principal: Principal, run_id: str, *, reason: str) -> None:
+        """Cancel for a caller that does not look at the run any more, or cannot answer what it asks."""
         await self._row(principal, run_id)
-        await self._engine.cancel(run_id, reason="the caller went away")
+        await self._engine.cancel(run_id, reason=reason)

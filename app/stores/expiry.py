@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-KEEP_SECONDS: Final = 86_400.0
-"""A day: an answer created this long ago is expired, its key is free again."""
-
 
 def has_expired(created_at: float, now: float, keep: float) -> bool:
     """Whether an answer created then is of no more use (all epoch seconds)."""

@@ -18,6 +18,7 @@ from app.ports.errors import AlreadyExists, Fenced
 from app.ports.inbox import Inbox
 from app.ports.index_contracts import IndexContracts
 from app.ports.runs import (
+    ANSWERS_KEPT_SECONDS,
     ApprovalStore,
     Definition,
     IdempotencyRecord,
@@ -32,7 +33,7 @@ from app.ports.runs import (
 )
 from app.ports.schedules import ScheduleStore
 from app.ports.webhooks import WebhookStore
-from app.stores.expiry import KEEP_SECONDS, has_expired
+from app.stores.expiry import has_expired
 from app.stores.memory_data import MemoryData
 from app.stores.memory_inbox import MemoryInbox
 from app.stores.memory_records import MemoryApprovals, MemoryIndexContracts, MemoryStepCache
@@ -168,7 +169,7 @@ class MemoryStore:
     """`app.ports.runs.Store` in memory. Closing keeps the data: opening again is a restart."""
 
     def __init__(
-        self, *, keep_idempotency: float = KEEP_SECONDS, now: Callable[[], float] = time.time
+        self, *, keep_idempotency: float = ANSWERS_KEPT_SECONDS, now: Callable[[], float] = time.time
     ) -> None:
         self._data = MemoryData(keep=keep_idempotency, now=now)
         webhooks = MemoryWebhooks(self._data)

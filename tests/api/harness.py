@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -107,6 +108,18 @@ async def api(
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield Api(app=app, client=client, bench=engine, services=services)
+
+
+async def approval_of(it: Api, document: dict[str, Any]) -> dict[str, Any]:
+    """Submit a run that asks; the approval."""
+    run = (await it.client.post("/v1/runs", json={"workflow": document})).json()
+    async with asyncio.timeout(5):
+        while True:
+            found = (await it.client.get("/v1/approvals", params={"run_id": run["id"]})).json()["data"]
+            if found:
+                approval: dict[str, Any] = found[0]
+                return approval
+            await asyncio.sleep(0.01)
 
 
 def problem(answer: httpx.Response, status: int, code: str) -> ProblemDocument:

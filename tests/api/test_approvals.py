@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.harness import Api, api, problem
+from tests.api.harness import api, approval_of, problem
 from tests.engines.harness import workflow
 
 FORM = {"type": "object", "required": ["note"], "properties": {"note": {"type": "string"}}}
@@ -16,18 +16,6 @@ ASK: dict[str, Any] = workflow(
     outputs={"said": "{{ steps.ok.data.note | default('') }}"},
 )
 UNKNOWN = "0197d6a0-7c1e-7000-8000-00000000dead"
-
-
-async def asked(it: Api, document: dict[str, Any] = ASK) -> dict[str, Any]:
-    """Submit a run that asks; the approval."""
-    run = (await it.client.post("/v1/runs", json={"workflow": document})).json()
-    async with asyncio.timeout(5):
-        while True:
-            found = (await it.client.get("/v1/approvals", params={"run_id": run["id"]})).json()["data"]
-            if found:
-                approval: dict[str, Any] = found[0]
-                return approval
-            await asyncio.sleep(0.01)
 
 
 async def test_an_approval_that_is_not_there_is_not_found() -> None:
@@ -44,7 +32,7 @@ async def test_an_answer_that_does_not_fit_the_form_is_refused_and_changes_nothi
     data: Any, pointer: str
 ) -> None:
     async with api() as it:
-        approval = await asked(it)
+        approval = await approval_of(it, ASK)
         answer = await it.client.post(
             f"/v1/approvals/{approval['id']}", json={"action": "approve", "data": data}
         )
@@ -55,7 +43,7 @@ async def test_an_answer_that_does_not_fit_the_form_is_refused_and_changes_nothi
 
 async def test_an_answer_without_data_is_told_what_the_form_requires() -> None:
     async with api() as it:
-        approval = await asked(it)
+        approval = await approval_of(it, ASK)
         answer = await it.client.post(f"/v1/approvals/{approval['id']}", json={"action": "approve"})
         told = problem(answer, 422, "answer_invalid")
         assert told.detail.endswith("the form is not filled in")
@@ -66,7 +54,7 @@ async def test_an_answer_without_data_is_told_what_the_form_requires() -> None:
 
 async def test_an_answer_lets_the_run_go_on_and_a_second_one_is_refused() -> None:
     async with api() as it:
-        approval = await asked(it)
+        approval = await approval_of(it, ASK)
         where = f"/v1/approvals/{approval['id']}"
         given = {"action": "approve", "data": {"note": "fine"}}
         first = await it.client.post(where, json=given)
@@ -83,7 +71,7 @@ async def test_an_answer_lets_the_run_go_on_and_a_second_one_is_refused() -> Non
 
 async def test_an_answer_under_a_key_is_given_again() -> None:
     async with api() as it:
-        approval = await asked(it)
+        approval = await approval_of(it, ASK)
         where, headers = f"/v1/approvals/{approval['id']}", {"Idempotency-Key": "k"}
         given = {"action": "reject"}
         first = await it.client.post(where, json=given, headers=headers)
@@ -94,7 +82,7 @@ async def test_an_answer_under_a_key_is_given_again() -> None:
 
 async def test_an_approval_of_a_cancelled_run_is_gone() -> None:
     async with api() as it:
-        approval = await asked(it)
+        approval = await approval_of(it, ASK)
         await it.client.post(f"/v1/runs/{approval['run_id']}/cancel")
         answer = await it.client.post(
             f"/v1/approvals/{approval['id']}", json={"action": "approve", "data": {"note": "x"}}
@@ -104,7 +92,7 @@ async def test_an_approval_of_a_cancelled_run_is_gone() -> None:
 
 async def test_pages_of_approvals_continue_where_the_last_one_ended() -> None:
     async with api() as it:
-        ids = [(await asked(it))["id"] for _ in range(3)]
+        ids = [(await approval_of(it, ASK))["id"] for _ in range(3)]
         page = (await it.client.get("/v1/approvals", params={"limit": 2})).json()
         rest = (
             await it.client.get("/v1/approvals", params={"limit": 2, "cursor": page["next_cursor"]})

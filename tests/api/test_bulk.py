@@ -109,7 +109,7 @@ class TestCancel:
         run_ids = await submitted(busy.client, 3)
         cancel = busy.bench.engine.cancel
 
-        async def fail_once(run_id: str, *, reason: str | None) -> CancelReceipt:
+        async def fail_once(run_id: str, *, reason: str | None, request: str | None = None) -> CancelReceipt:
             if run_id == run_ids[1]:
                 raise RuntimeError("a defect")
             return await cancel(run_id, reason=reason)

@@ -45,6 +45,7 @@ def test_an_approval_that_nobody_can_answer_ends_the_run_and_says_what_to_do(tmp
     )
     assert "ok asks: Send it?" in ended.err
     assert "run it again with --approve or --reject" in ended.err
+    assert ended.error_lines[-1] == "run cancelled: nobody was here to answer it"
 
 
 @pytest.mark.parametrize("action", ["approve", "reject"])

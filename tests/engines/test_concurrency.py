@@ -54,12 +54,28 @@ async def test_a_run_too_many_is_refused() -> None:
     gate = Gate()
     async with bench(script=gate) as it:
         first = await it.submit(limited("reject"), {"customer": "a"})
-        with pytest.raises(LimitReached):
+        with pytest.raises(
+            LimitReached, match="runs of workflow 'test' with the concurrency key 'a' at most 1 may"
+        ):
             await it.submit(limited("reject"), {"customer": "a"})
         other = await it.submit(limited("reject"), {"customer": "b"})
         gate.open.set()
         assert (await it.finish(first)).status == "completed"
         assert (await it.finish(other)).status == "completed"
+
+
+async def test_a_refusal_of_a_limit_without_a_key_names_none() -> None:
+    gate = Gate()
+    keyless = {**limited("reject"), "concurrency": {"limit": 1, "on_limit": "reject"}}
+    async with bench(script=gate) as it:
+        first = await it.submit(keyless, {"customer": "a"})
+        with pytest.raises(LimitReached, match="of the runs of workflow 'test' at most 1 may be"):
+            await it.submit(keyless, {"customer": "b"})
+        two = [replace(one, inputs={"customer": "c"}) for one in await batch_of(it, keyless, "c", 2)]
+        with pytest.raises(LimitReached, match="of the runs of workflow 'test' at most 1 may be"):
+            await it.engine.submit_many(two)
+        gate.open.set()
+        assert (await it.finish(first)).status == "completed"
         assert (await it.finish(await it.submit(limited("reject"), {"customer": "a"}))).status == "completed"
 
 

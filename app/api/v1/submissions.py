@@ -163,7 +163,7 @@ async def _end_of(
     try:
         await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            await services.runs.abandon(principal, accepted.run_id)
+            await services.runs.abandon(principal, accepted.run_id, reason="the caller went away")
             return None
         return waiting.result()
     finally:

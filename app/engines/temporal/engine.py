@@ -297,21 +297,32 @@ class TemporalEngine:
 
     # --- control --------------------------------------------------------------------------------------
 
-    async def cancel(self, run_id: str, *, reason: str | None) -> CancelReceipt:
+    async def cancel(self, run_id: str, *, reason: str | None, request: str | None = None) -> CancelReceipt:
         """End a run early, wherever it is in its life."""
-        return await self._asking.cancel(run_id, reason=reason)
+        return await self._asking.cancel(run_id, reason=reason, request=request)
 
-    async def pause(self, run_id: str, *, reason: str | None) -> None:
+    async def pause(self, run_id: str, *, reason: str | None, request: str | None = None) -> None:
         """Start nothing further of a run."""
-        await self._asking.pause(run_id, reason=reason)
+        await self._asking.pause(run_id, reason=reason, request=request)
 
-    async def resume(self, run_id: str, *, budget: Mapping[str, Any] | None = None) -> None:
+    async def resume(
+        self, run_id: str, *, budget: Mapping[str, Any] | None = None, request: str | None = None
+    ) -> None:
         """Go on with a paused run."""
-        await self._asking.resume(run_id, budget=budget)
+        await self._asking.resume(run_id, budget=budget, request=request)
 
-    async def answer(self, run_id: str, path: str, *, action: str, data: Any, by: str | None) -> None:
+    async def answer(
+        self,
+        run_id: str,
+        path: str,
+        *,
+        action: str,
+        data: Any,
+        by: str | None,
+        request: str | None = None,
+    ) -> None:
         """Answer an approval of a run."""
-        await self._asking.answer(run_id, path, action=action, data=data, by=by)
+        await self._asking.answer(run_id, path, action=action, data=data, by=by, request=request)
 
     def _wake(self, stored: StoredRun) -> None:
         identity = stored.identity

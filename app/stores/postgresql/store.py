@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from app.ports.errors import StoreError
-from app.stores.expiry import KEEP_SECONDS
+from app.ports.runs import ANSWERS_KEPT_SECONDS
 from app.stores.postgresql.connection import Address, Connection
 from app.stores.postgresql.faults import ERRORS, connection_is_lost, outage
 from app.stores.postgresql.news import News
@@ -45,7 +45,7 @@ class PostgresStore(SqlStore):
         address: Address,
         *,
         observer: CommitObserver | None = None,
-        keep_idempotency: float = KEEP_SECONDS,
+        keep_idempotency: float = ANSWERS_KEPT_SECONDS,
         now: Callable[[], float] = time.time,
         readers: int = POOL_SIZE,
         news: News | None = None,

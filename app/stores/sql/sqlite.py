@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from app.ports.errors import StoreError
-from app.stores.expiry import KEEP_SECONDS
+from app.ports.runs import ANSWERS_KEPT_SECONDS
 from app.stores.sql.faults import outage
 from app.stores.sql.readers import Readers
 from app.stores.sql.schema import DATABASE_FILE, prepare
@@ -38,7 +38,7 @@ class SqliteStore(SqlStore):
         data_dir: Path,
         *,
         observer: CommitObserver | None = None,
-        keep_idempotency: float = KEEP_SECONDS,
+        keep_idempotency: float = ANSWERS_KEPT_SECONDS,
         now: Callable[[], float] = time.time,
         readers: int = READERS,
     ) -> None:
